@@ -1,0 +1,295 @@
+"""The interface of every tokenizer: pictures to :class:`~tessella.tokens.Tokens` and back.
+
+::
+
+    images (B, 3, H, W) in [-1, 1] --encode--> Tokens --decode--> images (B, 3, H, W) in [-1, 1]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from tessella.config import from_dict, to_dict
+from tessella.errors import CheckpointError, ConfigError, ShapeError
+from tessella.images import Picture, load_image, pad_to_multiple
+from tessella.tokens import TokenLayout, Tokens
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+FORMAT = 1
+
+Self = TypeVar("Self", bound="Tokenizer")
+
+
+class TokenizerOutput(NamedTuple):
+    """What a training pass returns.
+
+    Args:
+        images: reconstruction ``(B, 3, H, W)``, not clamped.
+        tokens: the tokens that were decoded.
+        losses: weighted scalar terms of the bottleneck; their sum joins the training loss.
+        stats: detached numbers worth a curve.
+    """
+
+    images: Tensor
+    tokens: Tokens
+    losses: dict[str, Tensor]
+    stats: dict[str, Tensor]
+
+
+class Tokenizer(nn.Module, PyTorchModelHubMixin, ABC):
+    """A model that turns pictures into tokens and tokens into pictures.
+
+    Subclasses implement :meth:`layout`, :meth:`_encode`, :meth:`_decode` and :meth:`forward`, and
+    are registered with :func:`tessella.tokenizers.registry.register`.
+
+    Args:
+        config: the family's config dataclass.
+    """
+
+    family: ClassVar[str] = ""
+    config_class: ClassVar[type]
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    # ---- what a family defines -------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def stride(self) -> int:
+        """Pictures are padded to a multiple of this many pixels."""
+
+    @property
+    def halo(self) -> int | None:
+        """Pixels beyond a tile's edge that can change its tokens or pixels.
+
+        A multiple of the stride; None if an operation is global, so that tiles are not exact.
+        """
+        return None
+
+    @abstractmethod
+    def layout(self, height: int, width: int) -> TokenLayout:
+        """Return the layout of the tokens of a picture of that size in pixels."""
+
+    @abstractmethod
+    def _encode(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the level tensors of padded images ``(B, 3, H, W)``."""
+
+    @abstractmethod
+    def _decode(self, tokens: Tokens, generator: torch.Generator | None) -> Tensor:
+        """Return padded images ``(B, 3, H, W)``, not clamped."""
+
+    @abstractmethod
+    def forward(
+        self, images: Tensor, *, generator: torch.Generator | None = None
+    ) -> TokenizerOutput:
+        """Reconstruct a batch for training; ``images`` are a multiple of the stride."""
+
+    # ---- what users call -------------------------------------------------------------------
+
+    def encode(self, images: Tensor | Picture, *, deterministic: bool = False) -> Tokens:
+        """Turn pictures into tokens, in evaluation mode and without gradients.
+
+        Args:
+            images: float ``(B, 3, H, W)`` in [-1, 1], a PIL image, or the path of a picture.
+            deterministic: use one memory layout, one picture at a time and deterministic kernels,
+                so that the same picture gives the same indices in any batch.
+
+        Raises:
+            ShapeError: if a tensor is not ``(B, 3, H, W)`` floats.
+            PictureError: if a file cannot be read.
+        """
+        if not isinstance(images, Tensor):
+            images = load_image(images)
+        _check_images(images)
+        height, width = images.shape[-2:]
+        layout = self.layout(height, width)
+        with self._inference():
+            padded = pad_to_multiple(images.to(self.device, self.dtype), self.stride)
+            if deterministic:
+                padded = padded.contiguous()
+                parts = [self._encode(padded[i : i + 1]) for i in range(len(padded))]
+                return Tokens((torch.cat(level) for level in zip(*parts, strict=True)), layout)
+            return Tokens(self._encode(padded.contiguous(memory_format=torch.channels_last)), layout)
+
+    def decode(self, tokens: Tokens, *, generator: torch.Generator | None = None) -> Tensor:
+        """Turn tokens into pictures ``(B, 3, H, W)`` in [-1, 1], clamped and cropped.
+
+        Args:
+            tokens: whole or truncated tokens of this tokenizer.
+            generator: noise of generative decoders; unused by the others.
+
+        Raises:
+            ShapeError: if the tokens are of another token space or cannot be decoded.
+        """
+        self.check_tokens(tokens)
+        height, width = tokens.layout.image_size
+        with self._inference():
+            images = self._decode(tokens.to(self.device), generator)
+        return images[..., :height, :width].float().clamp(-1, 1)
+
+    def check_tokens(self, tokens: Tokens) -> None:
+        """Check that tokens can be decoded by this tokenizer.
+
+        Raises:
+            ShapeError: saying what differs.
+        """
+        full = self.layout(*tokens.layout.image_size)
+        given = tokens.layout
+        if given.tokenizer_id and full.tokenizer_id and given.tokenizer_id != full.tokenizer_id:
+            raise ShapeError(
+                f"tokens of token space {given.tokenizer_id} given; this tokenizer decodes "
+                f"{full.tokenizer_id}: load the tokenizer that made them"
+            )
+        if len(given.levels) > len(full.levels):
+            raise ShapeError(
+                f"{len(given.levels)} levels given; this tokenizer has {len(full.levels)}"
+            )
+        for i, (level, whole) in enumerate(zip(given.levels, full.levels, strict=False)):
+            expected = whole
+            if level.groups < whole.groups and whole.ordered == "groups":
+                expected = whole.keep_groups(level.groups)
+            if level.grid != whole.grid and whole.ordered == "length":
+                expected = full.truncate(length=level.grid[0]).levels[i]
+            if level.grid != expected.grid or level.vocab_sizes != expected.vocab_sizes:
+                raise ShapeError(f"level {i} is {level}; expected {expected} for this tokenizer")
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of the weights."""
+        return next(p.dtype for p in self.parameters() if p.is_floating_point())
+
+    @contextlib.contextmanager
+    def _inference(self) -> Iterator[None]:
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.train(was_training)
+
+    # ---- saving and loading ----------------------------------------------------------------
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        from safetensors.torch import save_file
+
+        record = {"format": FORMAT, "tokenizer": self.family, "config": to_dict(self.config)}
+        text = json.dumps(record, indent=2, sort_keys=True) + "\n"
+        (save_directory / CONFIG_NAME).write_text(text, encoding="utf-8")
+        state = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
+        save_file(state, save_directory / WEIGHTS_NAME, metadata={"format": "pt"})
+
+    @classmethod
+    def _from_pretrained(
+        cls: type[Self],
+        *,
+        model_id: str,
+        map_location: str = "cpu",
+        **kwargs: Any,
+    ) -> Self:
+        folder = Path(model_id)
+        if not folder.is_dir():
+            from tessella.hub import download
+
+            folder = download(model_id, kwargs.get("revision"), kwargs.get("local_files_only"))
+        model = cls(read_config(folder, cls))
+        load_weights(model, folder / WEIGHTS_NAME)
+        return model.to(map_location).eval()
+
+
+def read_config(folder: Path, cls: type[Tokenizer]) -> Any:
+    """Read the config dataclass of a saved tokenizer.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged or of another family.
+    """
+    record = read_record(folder)
+    if cls.family and record["tokenizer"] != cls.family:
+        raise CheckpointError(
+            f"{folder} holds a {record['tokenizer']!r} tokenizer; {cls.family!r} expected: "
+            "use tessella.load(), which finds the class"
+        )
+    try:
+        return from_dict(cls.config_class, record["config"])
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / CONFIG_NAME}: {error}") from error
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read ``config.json`` of a saved tokenizer: its format, family and config.
+
+    Raises:
+        CheckpointError: if it is missing or not such a file.
+    """
+    path = folder / CONFIG_NAME
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing; expected a folder of a saved tokenizer") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    wanted = {"format", "tokenizer", "config"}
+    if not isinstance(record, dict) or not wanted <= set(record):
+        raise CheckpointError(f"{path} lacks one of {sorted(wanted)}: not a saved tokenizer")
+    if record["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {record['format']!r}; this version reads {FORMAT}: update tessella"
+        )
+    return record
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load safetensors strictly: nothing is loaded unless every key and shape fits.
+
+    Raises:
+        CheckpointError: listing missing, unexpected or misshapen keys.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing; expected the model's weights") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+    own = model.state_dict()
+    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    shapes = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
+    if missing or unexpected or shapes:
+        raise CheckpointError(
+            f"{path} does not fit the model: missing {missing[:5]}, unexpected {unexpected[:5]}, "
+            f"other shapes {sorted(shapes)[:5]} "
+            f"({len(missing)}, {len(unexpected)} and {len(shapes)} keys in all)"
+        )
+    model.load_state_dict({name: state[name].to(own[name].dtype) for name in own})
+
+
+def _check_images(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise ShapeError(
+            f"images of shape {tuple(images.shape)} and dtype {images.dtype} given; "
+            "expected floats (B, 3, H, W) in [-1, 1]"
+        )
+    if images.shape[0] < 1 or min(images.shape[-2:]) < 1:
+        raise ShapeError(f"images of shape {tuple(images.shape)} given; expected no empty axis")
+
+
+__all__ = ["Tokenizer", "TokenizerOutput", "load_weights", "read_config", "read_record"]
