@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from tessella.config import from_dict, to_dict
 from tessella.errors import CheckpointError, ConfigError, ShapeError
+from tessella.identity import object_digest
 from tessella.images import Picture, load_image, pad_to_multiple
 from tessella.tokens import TokenLayout, Tokens
 
@@ -95,6 +96,28 @@ class Tokenizer(nn.Module, PyTorchModelHubMixin, ABC):
         self, images: Tensor, *, generator: torch.Generator | None = None
     ) -> TokenizerOutput:
         """Reconstruct a batch for training; ``images`` are a multiple of the stride."""
+
+    def initialize(self, images: Tensor) -> None:
+        """Set weights that depend on data, before the first training step; nothing by default.
+
+        Args:
+            images: ``(B, 3, H, W)`` in [-1, 1], a few hundred typical crops.
+        """
+
+    def space_tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that give tokens their meaning; all weights by default.
+
+        Families whose decoder may be fine-tuned without changing what tokens mean return the
+        quantizer's tensors only.
+        """
+        return dict(self.state_dict())
+
+    @property
+    def space_id(self) -> str:
+        """Identity of the token space: SHA-256 over the config and :meth:`space_tensors`."""
+        return object_digest(
+            {"tokenizer": self.family, "config": to_dict(self.config)}, self.space_tensors()
+        ).hex()
 
     # ---- what users call -------------------------------------------------------------------
 

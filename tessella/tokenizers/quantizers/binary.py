@@ -10,6 +10,12 @@ from torch import Tensor
 
 from tessella.errors import ConfigError
 from tessella.tokenizers.quantizers.base import Quantizer
+from tessella.tokenizers.quantizers.entropy import (
+    EntropyConfig,
+    entropy_penalty,
+    factorized_entropies,
+    histogram_parts,
+)
 from tessella.tokenizers.quantizers.indices import BitOrder, bits_to_index, index_to_signs
 
 MAX_GROUP_BITS = 62
@@ -22,11 +28,18 @@ class BinaryQuantizer(Quantizer):
         groups: number ``G`` of groups; ``dim = groups * group_bits``.
         group_bits: bits of a group's index, 1 to 62.
         bit_order: "lsb" when a group's first channel is its least significant bit.
+        entropy: the entropy penalty of training.
         code_scale: magnitude ``s`` of every code channel.
     """
 
     def __init__(
-        self, groups: int, group_bits: int, *, bit_order: BitOrder, code_scale: float = 1.0
+        self,
+        groups: int,
+        group_bits: int,
+        *,
+        bit_order: BitOrder,
+        entropy: EntropyConfig,
+        code_scale: float = 1.0,
     ) -> None:
         if groups < 1 or not 1 <= group_bits <= MAX_GROUP_BITS:
             raise ConfigError(
@@ -40,7 +53,9 @@ class BinaryQuantizer(Quantizer):
         super().__init__(groups * group_bits, (2**group_bits,) * groups, index_order=bit_order)
         self.group_bits = group_bits
         self.bit_order: BitOrder = bit_order
+        self.entropy = entropy
         self.code_scale = code_scale
+        histogram_parts(group_bits, entropy.marginal)  # refuse impossible histograms now
 
     def extra_repr(self) -> str:
         """Name the sizes in the module's printout."""
@@ -53,6 +68,11 @@ class BinaryQuantizer(Quantizer):
     def _grouped(self, vectors: Tensor) -> Tensor:
         """View ``(..., D)`` as ``(N, G, d)``."""
         return vectors.reshape(-1, self.groups, self.group_bits)
+
+    def _entropy_terms(self, z: Tensor, code: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weight the entropies of the soft assignment to codes of channel magnitude ``code``."""
+        logits = self._grouped(z) * (4 * code / self.entropy.temperature)
+        return entropy_penalty(factorized_entropies(logits, self.entropy), self.entropy)
 
     def _index(self, codes: Tensor) -> Tensor:
         bits = (codes > 0).reshape(*codes.shape[:-1], self.groups, self.group_bits)

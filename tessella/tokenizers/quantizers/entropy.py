@@ -16,8 +16,9 @@ WeTok, arXiv 2508.05599; spherical: BSQ, arXiv 2406.07548). All entropies are in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -35,6 +36,8 @@ AUTO_EXACT_BITS = 16
 MAX_EXACT_BITS = 18  # the largest codebook that was published with a full histogram
 SUBGROUP_BITS = 12
 _CHUNK_FLOATS = 2**21
+
+ChunkFunction = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,9 @@ class EntropyConfig:
             independent; "auto" is exact up to 16 bits and "subgroup" above.
         log_form: "add" computes ``log(m + log_eps)``, "clamp" ``log(max(m, log_eps))``.
         log_eps: the small number of ``log_form``.
+        clamp_token_log: whether ``E_s`` clamps its logarithm too, ``-sum p log max(p, log_eps)``
+            over the codes of a group of at most 12 bits, streamed: for the last digits of
+            vector-quantize-pytorch. Otherwise ``E_s`` is exact and O(tokens x bits).
         reduce_marginal: whether ``E_c`` is that of the joint batch of all processes.
     """
 
@@ -65,6 +71,7 @@ class EntropyConfig:
     marginal: Marginal = "auto"
     log_form: LogForm = "add"
     log_eps: float = 1e-5
+    clamp_token_log: bool = False
     reduce_marginal: bool = True
 
     def __post_init__(self) -> None:
@@ -93,7 +100,7 @@ def factorized_entropies(logits: Tensor, config: EntropyConfig) -> Entropies:
         logits: ``(N, G, d)`` logits ``l`` of ``P(bit = 1)``.
         config: reductions, histograms and logarithms.
     """
-    per_group = binary_entropy(logits).sum(dim=-1).mean(dim=0)
+    per_group = _token_entropies(logits, config)
     token = per_group.sum() if config.reduction == "per_group_sum" else per_group.mean()
     codebook = logits.new_zeros(())
     for histograms in bit_marginals(
@@ -106,6 +113,21 @@ def factorized_entropies(logits: Tensor, config: EntropyConfig) -> Entropies:
             summed / logits.shape[1] if config.reduction == "per_group_mean" else summed
         )
     return Entropies(token, codebook)
+
+
+def _token_entropies(logits: Tensor, config: EntropyConfig) -> Tensor:
+    """Average the entropy of the tokens' assignments, ``(N, G, d) -> (G,)``."""
+    if not config.clamp_token_log:
+        return binary_entropy(logits).sum(dim=-1).mean(dim=0)
+    groups, bits = logits.shape[1:]
+    if bits > SUBGROUP_BITS:
+        raise ConfigError(
+            f"clamp_token_log given for groups of {bits} bits; expected at most {SUBGROUP_BITS}: "
+            "leave it off, the exact entropy differs by about a millionth"
+        )
+    function = partial(_clamped_entropies, eps=config.log_eps)
+    total: Tensor = _StreamedSum.apply(logits, function, groups * 2**bits)
+    return total / logits.shape[0]
 
 
 def entropy_penalty(
@@ -155,7 +177,8 @@ def bit_marginals(
     start = 0
     for size, parts in histogram_parts(bits, marginal):
         piece = logits[..., start : start + size * parts].reshape(tokens, groups * parts, size)
-        total: Tensor = _MarginalSum.apply(piece)
+        cost = groups * parts * 2 ** (size - size // 2)
+        total: Tensor = _StreamedSum.apply(piece, _summed_probabilities, cost)
         yield global_mean(total, tokens, reduce=reduce).view(groups, parts, 2**size)
         start += size * parts
 
@@ -180,36 +203,38 @@ def histogram_parts(bits: int, marginal: Marginal) -> list[tuple[int, int]]:
     return [(size, n) for size, n in ((small + 1, extra), (small, parts - extra)) if n]
 
 
-class _MarginalSum(torch.autograd.Function):
-    """Sum over tokens of the code probabilities, ``(N, M, s)`` logits to ``(M, 2^s)``.
+class _StreamedSum(torch.autograd.Function):
+    """``sum over chunks of function(chunk)`` of ``(N, M, s)`` logits, split along tokens.
 
     Both passes stream over tokens, so that only the logits outlive the forward pass.
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, logits: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, logits: Tensor, function: ChunkFunction, cost: int) -> Tensor:
         ctx.save_for_backward(logits)
-        total = logits.new_zeros(logits.shape[1], 2 ** logits.shape[2])
-        for chunk in _token_chunks(logits):
-            total += _summed_probabilities(chunk)
+        ctx.function, ctx.cost = function, cost  # type: ignore[attr-defined]
+        chunks = _token_chunks(logits, cost)
+        total = function(chunks[0])
+        for chunk in chunks[1:]:
+            total = total + function(chunk)
         return total
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
         (logits,) = ctx.saved_tensors  # type: ignore[attr-defined]
         grads = []
-        for chunk in _token_chunks(logits):
+        for chunk in _token_chunks(logits, ctx.cost):  # type: ignore[attr-defined]
             with torch.enable_grad():
                 leaf = chunk.detach().requires_grad_()
-                total = _summed_probabilities(leaf)
+                total = ctx.function(leaf)  # type: ignore[attr-defined]
             grads.append(torch.autograd.grad(total, leaf, grad)[0])
-        return torch.cat(grads) if grads else torch.zeros_like(logits)
+        return torch.cat(grads), None, None
 
 
-def _token_chunks(logits: Tensor) -> tuple[Tensor, ...]:
-    floats_a_token = max(1, logits.shape[1] * 2 ** (-(-logits.shape[2] // 2)))
-    return torch.split(logits, max(1, _CHUNK_FLOATS // floats_a_token))
+def _token_chunks(logits: Tensor, cost: int) -> tuple[Tensor, ...]:
+    """Split along tokens so that ``cost`` floats a token stay within the budget."""
+    return torch.split(logits, max(1, _CHUNK_FLOATS // max(1, cost)))
 
 
 def _summed_probabilities(logits: Tensor) -> Tensor:
@@ -217,6 +242,12 @@ def _summed_probabilities(logits: Tensor) -> Tensor:
     low = _code_probabilities(logits[..., :low_bits]).transpose(0, 1)
     high = _code_probabilities(logits[..., low_bits:]).transpose(0, 1)
     return torch.bmm(high.transpose(1, 2), low).flatten(1)
+
+
+def _clamped_entropies(logits: Tensor, eps: float) -> Tensor:
+    """Sum over tokens of ``-sum_a p_a log max(p_a, eps)``, ``(N, M, s) -> (M,)``."""
+    p = _code_probabilities(logits)
+    return entropy_of(p, log_form="clamp", log_eps=eps).sum(dim=0)
 
 
 def _code_probabilities(logits: Tensor) -> Tensor:

@@ -19,12 +19,7 @@ from torch import Tensor
 from tessella.errors import ShapeError
 from tessella.tokenizers.quantizers.base import Quantized
 from tessella.tokenizers.quantizers.binary import BinaryQuantizer
-from tessella.tokenizers.quantizers.entropy import (
-    EntropyConfig,
-    entropy_penalty,
-    factorized_entropies,
-    histogram_parts,
-)
+from tessella.tokenizers.quantizers.entropy import EntropyConfig
 from tessella.tokenizers.quantizers.estimators import straight_through
 from tessella.tokenizers.quantizers.indices import bits_to_index, index_to_signs
 
@@ -57,10 +52,9 @@ class GQ(BinaryQuantizer):
         entropy: EntropyConfig | None = None,
         commitment_weight: float = 0.25,
     ) -> None:
-        super().__init__(groups, group_bits, bit_order="lsb")
-        self.entropy = entropy if entropy is not None else EntropyConfig()
+        entropy = entropy if entropy is not None else EntropyConfig()
+        super().__init__(groups, group_bits, bit_order="lsb", entropy=entropy)
         self.commitment_weight = commitment_weight
-        histogram_parts(group_bits, self.entropy.marginal)  # refuse impossible histograms now
 
     def factorize(self, indices: Tensor, factorized_bits: Sequence[int]) -> tuple[Tensor, ...]:
         """Re-split the bits of a token into parts of other sizes; the codes stay the same.
@@ -92,8 +86,7 @@ class GQ(BinaryQuantizer):
         indices = self._index(codes)
         if not self.training:
             return Quantized(z_q, indices, {}, {})
-        logits = self._grouped(z) * (4 / self.entropy.temperature)
-        penalty, stats = entropy_penalty(factorized_entropies(logits, self.entropy), self.entropy)
+        penalty, stats = self._entropy_terms(z, 1.0)
         commitment = (z - codes).square().mean()
         stats["commitment"] = commitment.detach()
         losses = {"entropy": penalty, "commitment": self.commitment_weight * commitment}

@@ -1,0 +1,127 @@
+"""What every entropy profile shares: values of runs, and symbols coded by frequency tables.
+
+Values of a level are ``(positions, G)`` int64, raster order; those of a continuous level are the
+signed integers it was quantised to. A coder reads or fills such arrays part by part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tessella.codecs.container_errors import LimitError
+from tessella.codecs.entropy.range_coder import RangeDecoder, RangeEncoder
+from tessella.codecs.entropy.signed import decode_signed, encode_signed
+from tessella.codecs.entropy.tables import FrequencyTable
+from tessella.codecs.limits import Limits
+from tessella.codecs.stored_layout import Part, Run, StoredLevel
+
+Values = Sequence[NDArray[np.int64]]
+TableOf = Callable[[int, int], FrequencyTable]
+
+_LARGE_TABLE = 1024
+
+
+class SegmentCoder(Protocol):
+    """Codes the parts of one picture, in order."""
+
+    def encode(self, part: Part) -> bytes:
+        """Return the bytes of one part."""
+        ...
+
+    def decode(self, part: Part, segment: bytes | memoryview, padding: int | None = None) -> None:
+        """Fill the values of one part; ``padding`` is what to read past the end of a cut one."""
+        ...
+
+
+def run_values(run: Run, values: Values) -> NDArray[np.int64]:
+    """Return a view ``(positions, groups of the run)`` of the values of a run."""
+    rows = values[run.level][run.start : run.stop]
+    return rows if run.group is None else rows[:, run.group : run.group + 1]
+
+
+def run_groups(run: Run, level: StoredLevel) -> range:
+    """Return the groups that a run codes at each position."""
+    return range(level.groups) if run.group is None else range(run.group, run.group + 1)
+
+
+def symbol_count(level: StoredLevel, group: int) -> int:
+    """Return the alphabet of a group, escape included for a continuous level."""
+    return (2 << level.range_bits) + 1 if level.channels else level.vocab_sizes[group]
+
+
+def check_work(symbols: int, size: int, limits: Limits) -> None:
+    """Refuse a segment that is too short to hold so many symbols.
+
+    Rule Q leaves no symbol of a large table free of charge, so that a segment of ``size`` bytes
+    cannot hold more; a hostile one would only cost time.
+    """
+    if symbols > limits.symbols_per_byte * (size + 8):
+        raise LimitError(
+            f"{symbols} symbols in a segment of {size} bytes; the limit is "
+            f"{limits.symbols_per_byte} a byte (Limits.symbols_per_byte)"
+        )
+
+
+class TableCoder:
+    """Codes every symbol by a fixed table of its level and group.
+
+    Args:
+        levels: the stored layout.
+        values: one array a level, read by :meth:`encode` and written by :meth:`decode`.
+        table_of: the table of a level and group.
+        limits: bounds the work of decoding.
+    """
+
+    def __init__(
+        self, levels: Sequence[StoredLevel], values: Values, table_of: TableOf, limits: Limits
+    ) -> None:
+        self._levels = levels
+        self._values = values
+        self._table_of = table_of
+        self._limits = limits
+
+    def encode(self, part: Part) -> bytes:
+        """Return the bytes of one part."""
+        encoder = RangeEncoder()
+        for run in part.runs:
+            level = self._levels[run.level]
+            symbols = run_values(run, self._values).ravel().tolist()
+            tables = [self._table_of(run.level, g) for g in run_groups(run, level)]
+            if level.channels:
+                encode_signed(encoder, symbols, tables[0])
+            else:
+                encoder.encode_run(symbols, tables)
+        return encoder.finish()
+
+    def decode(self, part: Part, segment: bytes | memoryview, padding: int | None = None) -> None:
+        """Fill the values of one part."""
+        decoder = RangeDecoder(segment, padding or 0)
+        for run in part.runs:
+            level = self._levels[run.level]
+            target = run_values(run, self._values)
+            tables = [self._table_of(run.level, g) for g in run_groups(run, level)]
+            if min(table.size for table in tables) >= _LARGE_TABLE:
+                check_work(target.size, len(segment), self._limits)
+            if level.channels:
+                symbols = decode_signed(decoder, target.size, tables[0])
+            else:
+                symbols = decoder.decode_run(target.size, tables)
+            target[:] = np.array(symbols, dtype=np.int64).reshape(target.shape)
+        if padding is None:
+            decoder.check_end()
+
+
+__all__ = [
+    "SegmentCoder",
+    "TableCoder",
+    "TableOf",
+    "Values",
+    "check_work",
+    "run_groups",
+    "run_values",
+    "symbol_count",
+]
