@@ -21,7 +21,7 @@ from tessella.tokenizers.quantizers.base import Quantized, Quantizer
 from tessella.tokenizers.quantizers.distributed import sample_rows
 from tessella.tokenizers.quantizers.estimators import rotate_to, straight_through
 from tessella.tokenizers.quantizers.kmeans import cluster_sums, kmeans
-from tessella.tokenizers.quantizers.nearest import nearest_codes
+from tessella.tokenizers.quantizers.nearest import match_codes, nearest_codes
 from tessella.tokenizers.quantizers.usage import usage_stats
 
 
@@ -175,7 +175,7 @@ class EMAVQ(Quantizer):
         return self.codebook.float()[indices.squeeze(-1)]
 
     def _index(self, codes: Tensor) -> Tensor:
-        return nearest_codes(codes, self.codebook).unsqueeze(-1)
+        return match_codes(codes, self.codebook).unsqueeze(-1)
 
 
 __all__ = ["EMAVQ", "EMAConfig"]

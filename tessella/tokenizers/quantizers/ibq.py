@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from tessella.tokenizers.quantizers.base import Quantized, Quantizer
 from tessella.tokenizers.quantizers.entropy import EntropyConfig, entropy_penalty
-from tessella.tokenizers.quantizers.nearest import nearest_codes
+from tessella.tokenizers.quantizers.nearest import match_codes, nearest_codes
 from tessella.tokenizers.quantizers.soft_assignment import assignment_entropies, soft_codes
 from tessella.tokenizers.quantizers.usage import usage_stats
 
@@ -103,7 +103,7 @@ class IBQ(Quantizer):
 
     def _index(self, codes: Tensor) -> Tensor:
         # an exact code need not be the one most aligned with itself
-        return nearest_codes(codes, self.codebook).unsqueeze(-1)
+        return match_codes(codes, self.codebook).unsqueeze(-1)
 
 
 __all__ = ["IBQ", "IBQ_ENTROPY", "IBQWeights"]

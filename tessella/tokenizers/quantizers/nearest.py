@@ -57,6 +57,30 @@ def nearest_codes(
     return best.view(z.shape[:-1])
 
 
+@torch.no_grad()
+def match_codes(codes: Tensor, codebook: Tensor, *, max_scores: int = MAX_SCORES) -> Tensor:
+    """Find the rows of a codebook that equal given codes.
+
+    Codes far shorter than their distances' rounding defeat the expanded form of
+    :func:`nearest_codes`; rows that it does not recover exactly are compared again by plain
+    differences, so vectors that are no codes at all still get their nearest one.
+
+    Args:
+        codes: ``(..., D)``.
+        codebook: ``(K, D)``.
+        max_scores: most floats of one block of differences.
+
+    Returns:
+        ``(...)`` int64.
+    """
+    best = nearest_codes(codes, codebook, max_scores=max_scores).flatten()
+    flat, table = codes.reshape(-1, codes.shape[-1]).float(), codebook.float()
+    missed = (table[best] != flat).any(dim=1).nonzero().squeeze(1)
+    for rows in torch.split(missed, max(1, max_scores // table.numel())):
+        best[rows] = (flat[rows, None] - table).square().sum(dim=2).argmin(dim=1)
+    return best.view(codes.shape[:-1])
+
+
 def _best_of_block(block: Tensor, table: Tensor, bias: Tensor | None, width: int) -> Tensor:
     """Scan all codes, ``width`` at a time, for one block of vectors."""
     best_score, best = _best_of_codes(block, table[:width], bias, 0)
@@ -79,4 +103,4 @@ def _best_of_codes(
     return score, index
 
 
-__all__ = ["MAX_SCORES", "Metric", "nearest_codes"]
+__all__ = ["MAX_SCORES", "Metric", "match_codes", "nearest_codes"]

@@ -225,7 +225,8 @@ def _update_shared(
 ) -> None:
     for residual, out in zip(inputs, outs, strict=True):
         shared.fold(residual, out.indices)
-    shared.refresh(torch.cat([r.reshape(-1, shared.dim) for r in inputs]), generator=generator)
+    # token by token, so that a sample of the joint batch does not depend on how it was split
+    shared.refresh(torch.stack(inputs, dim=-2), generator=generator)
 
 
 def _joined(outs: list[Quantized], depth: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

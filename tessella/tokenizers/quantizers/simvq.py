@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tessella.tokenizers.quantizers.base import Quantized, Quantizer
 from tessella.tokenizers.quantizers.estimators import rotate_to, straight_through
-from tessella.tokenizers.quantizers.nearest import nearest_codes
+from tessella.tokenizers.quantizers.nearest import match_codes, nearest_codes
 from tessella.tokenizers.quantizers.usage import usage_stats
 
 
@@ -81,7 +81,7 @@ class SimVQ(Quantizer):
         return nn.functional.embedding(indices.squeeze(-1), self.table())
 
     def _index(self, codes: Tensor) -> Tensor:
-        return nearest_codes(codes, self.table()).unsqueeze(-1)
+        return match_codes(codes, self.table()).unsqueeze(-1)
 
 
 __all__ = ["SimVQ"]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tessella.tokenizers.quantizers.base import Quantized, Quantizer
 from tessella.tokenizers.quantizers.entropy import EntropyConfig, entropy_penalty
 from tessella.tokenizers.quantizers.estimators import rotate_to, straight_through
-from tessella.tokenizers.quantizers.nearest import nearest_codes
+from tessella.tokenizers.quantizers.nearest import match_codes, nearest_codes
 from tessella.tokenizers.quantizers.soft_assignment import assignment_entropies
 from tessella.tokenizers.quantizers.usage import usage_stats
 
@@ -105,7 +105,7 @@ class VQ(Quantizer):
         return nn.functional.embedding(indices.squeeze(-1), self._table())
 
     def _index(self, codes: Tensor) -> Tensor:
-        return nearest_codes(codes, self._table()).unsqueeze(-1)
+        return match_codes(codes, self._table()).unsqueeze(-1)
 
 
 __all__ = ["VQ"]

@@ -43,22 +43,23 @@ def load_recording(folder: Path, name: str) -> Recording:
     return load_file(folder / f"{name}.safetensors")
 
 
+FAMILIES = {
+    "WeTok": "gq",
+    "taming": "taming",
+    "notebook": "fsq_reference",
+    "bsq-vit": "bsq",
+    "LlamaGen": "llamagen",
+    "IBQ": "ibq",
+}
+
+
 def family(config: Config) -> str:
     """Name the kind of a case from the public implementation that it records."""
-    source, name = config["source"], config["source"].split()[-1]
-    if "WeTok" in source:
-        return "gfq" if config.get("token_factorization") else "gq"
-    if "taming" in source:
-        return "taming"
-    if "notebook" in source:
-        return "fsq_reference"
-    if "bsq-vit" in source:
-        return "bsq"
-    if "LlamaGen" in source:
-        return "llamagen"
-    if "IBQ" in source:
-        return "ibq"
-    return name  # vector-quantize-pytorch: the class or function
+    if config.get("token_factorization"):
+        return "gfq"
+    named = (kind for word, kind in FAMILIES.items() if word in config["source"])
+    # vector-quantize-pytorch: the class or function, after the repository
+    return next(named, config["source"].split()[-1])
 
 
 def build(config: Config) -> Quantizer:
@@ -112,9 +113,7 @@ def _bsq(config: Config) -> Quantizer:
         batch_weight=config["gamma"],
         temperature=1 / config["inv_temperature"],
         reduction="per_group_sum",
-        marginal={"group": "exact", "analytical": "bitwise"}[
-            config["persample_entropy_compute"]
-        ],
+        marginal={"group": "exact", "analytical": "bitwise"}[config["persample_entropy_compute"]],
         log_eps=1e-8,
     )
     return BSQ(
@@ -239,11 +238,6 @@ def channel_last(x: Tensor) -> Tensor:
     return x.movedim(1, -1) if x.ndim >= 4 else x
 
 
-def groups_last(indices: Tensor, groups: int) -> Tensor:
-    """Give plain indices the axis of one group."""
-    return indices.unsqueeze(-1) if groups == 1 else indices
-
-
 def prefixed(recording: Recording, prefix: str) -> Recording:
     return {k.removeprefix(prefix): v for k, v in recording.items() if k.startswith(prefix)}
 
@@ -269,4 +263,4 @@ class Comparison:
 
     def indices(self, found: Tensor, expected: Tensor) -> None:
         assert found.dtype == torch.int64
-        assert torch.equal(found, expected.to(torch.int64))
+        assert torch.equal(found.reshape(expected.shape), expected.to(torch.int64))
