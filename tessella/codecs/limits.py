@@ -26,7 +26,6 @@ class Limits:
     header_bytes: int = 2**16
     extra_bytes: int = 2**20
     json_depth: int = 8
-    symbols_per_byte: int = 6000
 
 
 DEFAULT_LIMITS = Limits()

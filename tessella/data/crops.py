@@ -18,8 +18,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from tessella.data.pictures import PictureSet, Pixels
+from tessella.data.pictures import PictureSet
 from tessella.errors import ConfigError, PictureError
+from tessella.images import Pixels
 
 _NO_RESIZE = 0.1  # zooms this near to 1 cut pixels as they are: no blur, and no time
 _MOST_FAILURES = 64

@@ -11,13 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tessella.data.tar_shards import PICTURE_SUFFIXES, is_picture, picture_members
+from tessella.data.tar_shards import is_picture, picture_members
 from tessella.errors import ConfigError, PictureError
-from tessella.images import decode_rgb
-
-Pixels = NDArray[np.uint8]
+from tessella.images import PICTURE_SUFFIXES, Pixels, decode_rgb
 
 _WHOLE_FILE = -1
 
@@ -46,7 +43,6 @@ class PictureSet:
                 "non-negative number a source, not all 0"
             )
         self._files: list[Path] = []
-        self._names: dict[int, str] = {}
         records: list[tuple[int, int, int]] = []
         counts = []
         for source in sources:
@@ -105,7 +101,7 @@ class PictureSet:
         return content
 
     def name(self, index: int) -> str:
-        """Return the picture's path; within a shard ``shard.tar:offset``."""
+        """Return the picture's path; of a shard's picture with its place."""
         file, offset, size = (int(v) for v in self._records[index])
         path = str(self._files[file])
         return path if size == _WHOLE_FILE else f"{path} at byte {offset}"
@@ -150,4 +146,4 @@ def _nothing_found(source: str) -> str:
     return f"{source!r} does not exist; expected a folder, a glob pattern, a .tar or a picture"
 
 
-__all__ = ["PictureSet", "Pixels", "find_files"]
+__all__ = ["PictureSet", "find_files"]

@@ -12,10 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tessella.errors import PictureError
-
-PICTURE_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-)
+from tessella.images import PICTURE_SUFFIXES
 
 
 class Member(NamedTuple):
@@ -58,4 +55,4 @@ def picture_members(path: Path) -> list[Member]:
     return members
 
 
-__all__ = ["PICTURE_SUFFIXES", "Member", "is_picture", "picture_members"]
+__all__ = ["Member", "is_picture", "picture_members"]

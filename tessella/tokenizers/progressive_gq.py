@@ -41,6 +41,7 @@ from tessella.tokens import LevelLayout, TokenLayout, Tokens
 
 _STRIDE = 8
 _STEM = 4
+_FREE_IMPORTANCE = 1e-4  # of channels that the patch transform leaves free
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class ProgressiveGQConfig:
         groups: number ``G`` of ordered groups.
         group_bits: bits of a group.
         latent_dim: width ``D`` of the latent.
+        components: channels of it that start as principal components; the others are free.
         step_hidden: width of the network that adapts quantization steps.
         stem_width: channels at 1/4 resolution in the encoder.
         stem_blocks: residual blocks there.
@@ -66,7 +68,8 @@ class ProgressiveGQConfig:
 
     groups: int = 8
     group_bits: int = 8
-    latent_dim: int = 64
+    latent_dim: int = 96
+    components: int = 64
     step_hidden: int = 48
     stem_width: int = 48
     stem_blocks: int = 1
@@ -87,10 +90,11 @@ class ProgressiveGQConfig:
                 f"keep_weights of {len(self.keep_weights)} values given; expected "
                 f"{self.groups} non-negative ones, one a number of groups"
             )
-        if not 1 <= self.latent_dim <= 3 * _STRIDE**2:
+        if not 1 <= self.components <= min(self.latent_dim, 3 * _STRIDE**2):
             raise ConfigError(
-                f"latent_dim={self.latent_dim} given; expected 1 to {3 * _STRIDE**2}, "
-                "the number of values of an 8x8 patch"
+                f"components={self.components} given; expected 1 to "
+                f"{min(self.latent_dim, 3 * _STRIDE**2)}: at most latent_dim, and at most the "
+                "number of values of an 8x8 patch"
             )
 
 
@@ -151,11 +155,11 @@ class _Decoder(nn.Module):
     "progressive_gq",
     config=ProgressiveGQConfig,
     presets=(
-        Preset("progressive-gq-f8", ProgressiveGQConfig(), note="8 groups of 8 bits, 2.3 M"),
+        Preset("progressive-gq-f8", ProgressiveGQConfig(), note="8 groups of 8 bits, 2.4 M"),
         Preset(
             "progressive-gq-tiny",
             ProgressiveGQConfig(
-                groups=3, group_bits=4, latent_dim=12, step_hidden=4, stem_width=8,
+                groups=3, group_bits=4, latent_dim=16, components=12, step_hidden=4, stem_width=8,
                 encoder_width=16, encoder_blocks=1, decoder_width=16, decoder_blocks=1,
                 head_width=8,
             ),
@@ -240,18 +244,22 @@ class ProgressiveGQ(Tokenizer):
         Args:
             images: ``(B, 3, H, W)`` in [-1, 1], a few hundred crops.
         """
-        dim = self.config.latent_dim
+        count = self.config.components
         patches = F.pixel_unshuffle(images.float(), _STRIDE).permute(0, 2, 3, 1).flatten(0, 2)
         mean = patches.mean(dim=0)
         covariance = (patches - mean).T @ (patches - mean) / len(patches)
         values, vectors = torch.linalg.eigh(covariance)
-        values, basis = values.flip(0)[:dim].clamp(min=1e-8), vectors.flip(1)[:, :dim]
+        values, basis = values.flip(0)[:count].clamp(min=1e-8), vectors.flip(1)[:, :count]
         scale = values.sqrt()
-        self.encoder.patch.weight.copy_((basis / scale).T)
-        _bias(self.encoder.patch).copy_(-(mean @ basis) / scale)
-        self.decoder.patch.weight.copy_(basis * scale)
+        for layer in (self.encoder.patch, self.decoder.patch):
+            layer.weight.zero_()
+            _bias(layer).zero_()
+        self.encoder.patch.weight[:count] = (basis / scale).T
+        _bias(self.encoder.patch)[:count] = -(mean @ basis) / scale
+        self.decoder.patch.weight[:, :count] = basis * scale
         _bias(self.decoder.patch).copy_(mean)
-        self.importance.copy_(values / (3 * _STRIDE**2))
+        self.importance.fill_(_FREE_IMPORTANCE)
+        self.importance[:count] = values / (3 * _STRIDE**2)
         self.quantizer.initialize((patches - mean) @ basis / scale, scale)
 
     def _draw_kept(self, batch: int, generator: torch.Generator | None) -> Tensor:

@@ -16,13 +16,15 @@ class ModelSection:
 
     Args:
         family: registered tokenizer family.
-        config: keys of the family's config; missing ones take the family's defaults.
+        preset: one of the family's named sizes; its defaults when empty.
+        config: keys of the family's config that differ from the preset.
         weights: folder of a saved tokenizer of the same sizes to start from; empty for none.
         initialize_with: number of crops that set data-dependent weights before the first step;
             0 keeps random weights.
     """
 
     family: str = "progressive_gq"
+    preset: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     weights: str = ""
     initialize_with: int = 512

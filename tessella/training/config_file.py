@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from tessella.config import from_dict
+from tessella.config import from_dict, nearest, to_dict
 from tessella.configs import find_config
 from tessella.errors import ConfigError
 from tessella.tokenizers.registry import family
@@ -64,8 +64,9 @@ def load_config(
         _apply(data, override)
     _check_keys(data)
     result = from_dict(TrainingConfig, data)
-    tokenizer_config(result)
-    return result
+    # complete, so that a run goes on with its own sizes should a preset ever change
+    complete = dataclasses.replace(result.model, config=to_dict(tokenizer_config(result)))
+    return dataclasses.replace(result, model=complete)
 
 
 def tokenizer_config(config: TrainingConfig) -> Any:
@@ -74,14 +75,21 @@ def tokenizer_config(config: TrainingConfig) -> Any:
     Raises:
         ConfigError: with the dotted path of what is wrong.
     """
-    config_class = family(config.model.family).config_class
-    given = config.model.config
+    of_family = family(config.model.family)
+    config_class, given = of_family.config_class, config.model.config
+    presets = {preset.name: preset.config for preset in of_family.presets}
+    if config.model.preset not in ("", *presets):
+        raise ConfigError(
+            f"model.preset: {config.model.preset!r} given; "
+            f"{nearest(config.model.preset, list(presets))}"
+        )
     names = [f.name for f in dataclasses.fields(config_class)]
     for key in given:
         if key not in names:
             raise ConfigError(_unknown(f"model.config.{key}", [f"model.config.{n}" for n in names]))
     try:
-        return from_dict(config_class, given, path="model.config")
+        base = to_dict(presets[config.model.preset]) if config.model.preset else {}
+        return from_dict(config_class, {**base, **given}, path="model.config")
     except ConfigError as error:
         message = str(error)
         raise ConfigError(
@@ -116,6 +124,8 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _apply(data: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     parts = key.strip().split(".")
+    if parts[:2] == ["optimizer", "lr_multipliers"]:  # parameter names have dots themselves
+        parts = [*parts[:2], ".".join(parts[2:])] if len(parts) > 2 else parts
     if not equals or not all(parts):
         raise ConfigError(f"{override!r} given; expected key=value, such as trainer.steps=1000")
     here = data

@@ -21,15 +21,19 @@ from numpy.typing import NDArray
 
 from tessella.codecs.entropy.prior import Prior
 from tessella.codecs.entropy.range_coder import RangeDecoder, RangeEncoder
-from tessella.codecs.entropy.segments import Values, check_work, run_groups, run_values, symbol_count
+from tessella.codecs.entropy.segments import (
+    Values,
+    costly_symbols,
+    run_groups,
+    run_values,
+    symbol_count,
+)
 from tessella.codecs.entropy.signed import decode_signed, encode_signed
 from tessella.codecs.entropy.tables import FrequencyTable, precision, table_from_weights
-from tessella.codecs.limits import Limits
 from tessella.codecs.stored_layout import Run, StoredLevel
 
 _INCREMENT = 32
 _SUM_LIMIT = 1 << 16
-_LARGE_TABLE = 1024
 _OUTSIDE = -1
 
 
@@ -92,30 +96,26 @@ class FrequencyModel:
         levels: the stored layout.
         values: one array a level, read when encoding and filled when decoding.
         prior: where counts start.
-        limits: bounds the work of decoding.
     """
 
-    def __init__(
-        self, levels: Sequence[StoredLevel], values: Values, prior: Prior, limits: Limits
-    ) -> None:
+    def __init__(self, levels: Sequence[StoredLevel], values: Values, prior: Prior) -> None:
         self._levels = levels
         self._values = values
         self._prior = prior
-        self._limits = limits
         self._tables: dict[tuple[int, int], AdaptiveTable] = {}
         self._repeats: dict[tuple[int, int], _Repeats] = {}
+
+    def costly_symbols(self, run: Run) -> int:
+        """Count the symbols of a run that are never nearly free."""
+        return costly_symbols(run, self._levels[run.level])
 
     def encode(self, run: Run, encoder: RangeEncoder) -> None:
         """Encode one run."""
         self._code(run, _Encoding(encoder, run_values(run, self._values)))
 
-    def decode(self, run: Run, decoder: RangeDecoder, size: int) -> None:
-        """Decode one run of a segment of ``size`` bytes."""
-        target = run_values(run, self._values)
-        tables = self._run_tables(run)
-        if min(table.table.size for table in tables) >= _LARGE_TABLE:
-            check_work(target.size, size, self._limits)
-        self._code(run, _Decoding(decoder, target))
+    def decode(self, run: Run, decoder: RangeDecoder) -> None:
+        """Decode one run."""
+        self._code(run, _Decoding(decoder, run_values(run, self._values)))
 
     def _run_tables(self, run: Run) -> list[AdaptiveTable]:
         level = self._levels[run.level]

@@ -83,8 +83,8 @@ class RangeEncoder:
         digits = [0] * zeros + [code >> i & 1 for i in range(zeros, -1, -1)]
         self.encode_bits(digits, repeat(1 << BINARY_BITS - 1))
 
-    def finish(self) -> bytes:
-        """Return the shortest bytes that identify all symbols."""
+    def finish(self, least: int = 0) -> bytes:
+        """Return the shortest bytes that identify all symbols, zeros added up to ``least``."""
         out = self._out
         for count in range(9):
             unit = 1 << 64 - 8 * count
@@ -95,7 +95,7 @@ class RangeEncoder:
             value -= _FULL
             _carry(out)
         out += value.to_bytes(8, "big")[:count]
-        return bytes(out.rstrip(b"\0"))
+        return bytes(out.rstrip(b"\0").ljust(least, b"\0"))
 
 
 def _carry(out: bytearray) -> None:
@@ -198,18 +198,18 @@ class RangeDecoder:
             code = code << 1 | bit
         return code - 1
 
-    def check_end(self) -> None:
-        """Check that the segment is the one that an encoder writes for the decoded symbols' count.
+    def check_end(self, least: int = 0) -> None:
+        """Check that the segment has a length that an encoder writes for what was decoded.
 
         Raises:
-            TokenFileError: if bytes are left over or the last one is zero.
+            TokenFileError: if bytes are left over or the last one is a zero too many.
         """
         size = len(self._data)
-        if size > self._position:
+        if size > max(self._position, least):
             raise MalformedError(
                 f"{size - self._position} byte(s) of a segment of {size} are left over"
             )
-        if size and self._data[-1] == 0:
+        if size > least and self._data[-1] == 0:
             raise MalformedError(f"a segment of {size} bytes ends in a zero; an encoder drops it")
 
 

@@ -21,7 +21,6 @@ from tessella.codecs.entropy.segments import (
     symbol_count,
 )
 from tessella.codecs.entropy.tables import FrequencyTable, uniform_table
-from tessella.codecs.limits import DEFAULT_LIMITS, Limits
 from tessella.codecs.stored_layout import Part, StoredLevel
 
 
@@ -31,19 +30,16 @@ class RawCoder:
     Args:
         levels: the stored layout.
         values: one array a level.
-        limits: bounds the work of decoding.
     """
 
-    def __init__(
-        self, levels: Sequence[StoredLevel], values: Values, limits: Limits = DEFAULT_LIMITS
-    ) -> None:
+    def __init__(self, levels: Sequence[StoredLevel], values: Values) -> None:
         @cache
         def uniform(level: int, group: int) -> FrequencyTable:
             return uniform_table(symbol_count(levels[level], group))
 
         self._levels = levels
         self._values = values
-        self._by_table = TableCoder(levels, values, uniform, limits)
+        self._by_table = TableCoder(levels, values, uniform)
 
     def encode(self, part: Part) -> bytes:
         """Return the bytes of one part."""

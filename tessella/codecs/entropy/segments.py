@@ -12,17 +12,17 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tessella.codecs.container_errors import LimitError
+from tessella.codecs.container_errors import MalformedError
 from tessella.codecs.entropy.range_coder import RangeDecoder, RangeEncoder
 from tessella.codecs.entropy.signed import decode_signed, encode_signed
 from tessella.codecs.entropy.tables import FrequencyTable
-from tessella.codecs.limits import Limits
 from tessella.codecs.stored_layout import Part, Run, StoredLevel
 
 Values = Sequence[NDArray[np.int64]]
 TableOf = Callable[[int, int], FrequencyTable]
 
 _LARGE_TABLE = 1024
+_SYMBOLS_PER_BYTE = 6000
 
 
 class SegmentCoder(Protocol):
@@ -53,17 +53,28 @@ def symbol_count(level: StoredLevel, group: int) -> int:
     return (2 << level.range_bits) + 1 if level.channels else level.vocab_sizes[group]
 
 
-def check_work(symbols: int, size: int, limits: Limits) -> None:
-    """Refuse a segment that is too short to hold so many symbols.
+def costly_symbols(run: Run, level: StoredLevel) -> int:
+    """Count the symbols of a run whose tables are so large that none is nearly free."""
+    groups = run_groups(run, level)
+    if min(symbol_count(level, g) for g in groups) < _LARGE_TABLE:
+        return 0
+    return (run.stop - run.start) * len(groups)
 
-    Rule Q leaves no symbol of a large table free of charge, so that a segment of ``size`` bytes
-    cannot hold more; a hostile one would only cost time.
+
+def least_bytes(symbols: int) -> int:
+    """Return the least size of a segment with so many symbols that are never free of charge.
+
+    Rule Q charges every symbol of a large table at least 8/6000 bits, so that short hostile
+    segments cannot claim endless work. (Only the dropped zeros at the end of a segment could make
+    an honest one shorter; the encoder then keeps some.)
     """
-    if symbols > limits.symbols_per_byte * (size + 8):
-        raise LimitError(
-            f"{symbols} symbols in a segment of {size} bytes; the limit is "
-            f"{limits.symbols_per_byte} a byte (Limits.symbols_per_byte)"
-        )
+    return max(0, -(-symbols // _SYMBOLS_PER_BYTE) - 8)
+
+
+def check_least(size: int, least: int) -> None:
+    """Refuse a segment that is too short for its symbols, before they are decoded."""
+    if size < least:
+        raise MalformedError(f"a segment of {size} bytes; its tokens need at least {least}")
 
 
 class TableCoder:
@@ -73,16 +84,14 @@ class TableCoder:
         levels: the stored layout.
         values: one array a level, read by :meth:`encode` and written by :meth:`decode`.
         table_of: the table of a level and group.
-        limits: bounds the work of decoding.
     """
 
     def __init__(
-        self, levels: Sequence[StoredLevel], values: Values, table_of: TableOf, limits: Limits
+        self, levels: Sequence[StoredLevel], values: Values, table_of: TableOf
     ) -> None:
         self._levels = levels
         self._values = values
         self._table_of = table_of
-        self._limits = limits
 
     def encode(self, part: Part) -> bytes:
         """Return the bytes of one part."""
@@ -95,24 +104,28 @@ class TableCoder:
                 encode_signed(encoder, symbols, tables[0])
             else:
                 encoder.encode_run(symbols, tables)
-        return encoder.finish()
+        return encoder.finish(least_bytes(self._costly_symbols(part)))
 
     def decode(self, part: Part, segment: bytes | memoryview, padding: int | None = None) -> None:
         """Fill the values of one part."""
+        least = least_bytes(self._costly_symbols(part))
+        if padding is None:
+            check_least(len(segment), least)
         decoder = RangeDecoder(segment, padding or 0)
         for run in part.runs:
             level = self._levels[run.level]
             target = run_values(run, self._values)
             tables = [self._table_of(run.level, g) for g in run_groups(run, level)]
-            if min(table.size for table in tables) >= _LARGE_TABLE:
-                check_work(target.size, len(segment), self._limits)
             if level.channels:
                 symbols = decode_signed(decoder, target.size, tables[0])
             else:
                 symbols = decoder.decode_run(target.size, tables)
             target[:] = np.array(symbols, dtype=np.int64).reshape(target.shape)
         if padding is None:
-            decoder.check_end()
+            decoder.check_end(least)
+
+    def _costly_symbols(self, part: Part) -> int:
+        return sum(costly_symbols(run, self._levels[run.level]) for run in part.runs)
 
 
 __all__ = [
@@ -120,7 +133,9 @@ __all__ = [
     "TableCoder",
     "TableOf",
     "Values",
-    "check_work",
+    "check_least",
+    "costly_symbols",
+    "least_bytes",
     "run_groups",
     "run_values",
     "symbol_count",

@@ -20,7 +20,7 @@ class StaticCoder(TableCoder):
         levels: the stored layout.
         values: one array a level.
         prior: the histograms.
-        limits: bounds the work of decoding.
+        limits: bounds the size of tables.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class StaticCoder(TableCoder):
                 )
             return table_from_weights(prior.histogram(level, group, size))
 
-        super().__init__(levels, values, table_of, limits)
+        super().__init__(levels, values, table_of)
 
 
 __all__ = ["StaticCoder"]

@@ -63,7 +63,7 @@ class BinaryQuantizer(Quantizer):
 
     def _signs(self, z: Tensor) -> Tensor:
         """Return -1 or +1, ``(..., D)``; zero gives -1."""
-        return torch.where(z > 0, 1.0, -1.0)
+        return (z > 0).to(torch.float32).mul_(2).sub_(1)
 
     def _grouped(self, vectors: Tensor) -> Tensor:
         """View ``(..., D)`` as ``(N, G, d)``."""

@@ -4,6 +4,9 @@
 half norms enter the matrix product as its bias. Scores exist for one block of vectors and codes at
 a time; a running maximum joins the blocks. One million vectors against 16 384 codes need a few
 megabytes beyond input and result instead of 64 GB.
+
+Products follow torch's global float32 precision. Keep it at "highest" (the default) where tokens
+must be reproducible: TensorFloat-32 has 10 bits of mantissa and flips near-ties.
 """
 
 from __future__ import annotations

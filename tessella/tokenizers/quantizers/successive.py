@@ -140,15 +140,16 @@ class SuccessiveGQ(nn.Module):
 
         Bit after bit goes to the channel whose residual, times its importance, is largest:
         reverse water-filling for sign bits. Each step is the mean magnitude of the residual, the
-        least-squares step of a sign quantizer.
+        least-squares step of a sign quantizer. Channels beyond the given ones start outside the
+        code, but every bit looks at them a little, so that training can give them a meaning.
 
         Args:
-            latents: ``(N, D)``.
-            importance: ``(D,)``; how much a unit of each channel weighs in the picture.
+            latents: ``(N, C)`` of the first ``C <= D`` channels.
+            importance: ``(C,)``; how much a unit of each channel weighs in the picture.
         """
         residual = latents.float().clone()
-        self.analysis.zero_()
         self.synthesis.zero_()
+        self.analysis[:, : latents.shape[1]] = 0
         for group in range(self.groups):
             for bit in range(self.group_bits):
                 magnitude = residual.abs().mean(dim=0)

@@ -250,7 +250,7 @@ def load_projections(quantizer: Quantizer, state: Recording) -> None:
 
 
 class Comparison:
-    """Compares with the recordings' tolerances and remembers the largest differences."""
+    """Compares within the tolerances that the recordings state."""
 
     def value(self, found: Tensor, expected: Tensor) -> None:
         torch.testing.assert_close(found, expected.float(), atol=1e-5, rtol=0)

@@ -1,0 +1,297 @@
+"""From values to the bytes of segments and back: which profile, which parts, which coder.
+
+Shared by single files (:mod:`tessella.codecs.token_codec`) and shards.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from tessella.codecs.chunks import Chunks
+from tessella.codecs.container import PROFILE_ADAPTIVE, PROFILE_RAW, PROFILE_STATIC
+from tessella.codecs.container_errors import (
+    ChecksumError,
+    MalformedError,
+    UnknownModelError,
+    UnsupportedVersionError,
+)
+from tessella.codecs.entropy.adaptive import AdaptiveCoder
+from tessella.codecs.entropy.prior import Prior
+from tessella.codecs.entropy.raw import RawCoder
+from tessella.codecs.entropy.segments import SegmentCoder, run_values
+from tessella.codecs.entropy.static import StaticCoder
+from tessella.codecs.limits import DEFAULT_LIMITS, Limits
+from tessella.codecs.stored_layout import Part, StoredLayout, split_parts
+from tessella.codecs.token_levels import (
+    Arrays,
+    Levels,
+    is_truncation,
+    new_arrays,
+    stored_levels,
+    to_arrays,
+    truncate_levels,
+)
+from tessella.codecs.token_space import TokenSpace
+from tessella.errors import ConfigError
+from tessella.tokens import Tokens
+
+Split = Literal["auto", "parts", "single"]
+
+_ADAPTIVE_FROM = 1000
+_SMALLEST_SEGMENT_BITS = 2048
+_MOST_DERIVED_PARTS = 63
+_UNDECODED = -(2**48)  # beyond every value, and unlike for the two bounds
+
+
+@dataclass(frozen=True, slots=True)
+class PackOptions:
+    """How to write tokens.
+
+    Args:
+        profile: 0 raw, 1 static, 2 adaptive; None picks 2 where it pays, 1 with a prior, else 0.
+        split: one segment a part ("parts"), one in all ("single"), or parts unless they are tiny.
+        id_bytes: stored prefix of identities: 4, 8, 16 or 32 bytes.
+        exponent: e of the quantisation ``round(x 2^e)`` of continuous levels.
+        has_digest: whether to store a CRC-32 of all tokens.
+        chunks: optional chunks, name and bytes.
+        limits: what a reader is expected to accept.
+    """
+
+    profile: int | None = None
+    split: Split = "auto"
+    id_bytes: int = 4
+    exponent: int = 8
+    has_digest: bool = False
+    chunks: Chunks = ()
+    limits: Limits = DEFAULT_LIMITS
+
+
+DEFAULT_OPTIONS = PackOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class CodedTokens:
+    """Tokens as segments.
+
+    Args:
+        levels: what the segments hold.
+        layout: the layout to store; None if reader and model agree on it without.
+        profile: entropy profile of the segments.
+        segments: their bytes.
+        digest: CRC-32 of all tokens in coding order, if asked for.
+    """
+
+    levels: Levels
+    layout: StoredLayout | None
+    profile: int
+    segments: list[bytes]
+    digest: int | None
+
+
+def join(parts: Sequence[Part]) -> Part:
+    """Return one part that codes all the given ones together."""
+    return Part(tuple(run for part in parts for run in part.runs), parts[-1].levels)
+
+
+def encode_tokens(tokens: Tokens, space: TokenSpace | None, options: PackOptions) -> CodedTokens:
+    """Encode one picture's tokens."""
+    prior = space.prior if space else None
+    profile = _chosen_profile(tokens, prior, options.profile)
+    if profile == PROFILE_RAW:
+        prior = None
+    levels, arrays = to_arrays(tokens, options.exponent, prior)
+    parts = split_parts(levels)
+    if not _is_split(tokens, parts, options.split):
+        parts = [join(parts)]
+    coder = _coder(profile, levels, arrays, prior, options.limits)
+    return CodedTokens(
+        levels,
+        _stored_layout(tokens, levels, len(parts), space),
+        profile,
+        [coder.encode(part) for part in parts],
+        digest(parts, arrays) if options.has_digest else None,
+    )
+
+
+def _chosen_profile(tokens: Tokens, prior: Prior | None, asked: int | None) -> int:
+    if asked not in (None, PROFILE_RAW, PROFILE_STATIC, PROFILE_ADAPTIVE):
+        raise ConfigError(f"profile={asked} given; this version writes 0, 1 and 2")
+    if asked and prior is None:
+        raise ConfigError(f"profile={asked} given without a prior; give one or use profile 0")
+    if asked is not None or prior is None:
+        return asked or PROFILE_RAW
+    has_model = prior.bit_model is not None and prior.bit_model.suits(stored_levels(tokens.layout))
+    pays = has_model or tokens.layout.num_values >= _ADAPTIVE_FROM
+    return PROFILE_ADAPTIVE if pays else PROFILE_STATIC
+
+
+def _is_split(tokens: Tokens, parts: Sequence[Part], split: Split) -> bool:
+    if split == "auto":
+        return tokens.bits >= _SMALLEST_SEGMENT_BITS * len(parts)
+    return split == "parts"
+
+
+def _coder(
+    profile: int, levels: Levels, arrays: Arrays, prior: Prior | None, limits: Limits
+) -> SegmentCoder:
+    if profile == PROFILE_RAW:
+        return RawCoder(levels, arrays)
+    if profile not in (PROFILE_STATIC, PROFILE_ADAPTIVE):
+        raise UnsupportedVersionError(
+            f"entropy profile {profile} needs a generator or a network; this version decodes 0 to 2"
+        )
+    if prior is None:
+        raise UnknownModelError(f"entropy profile {profile} needs the prior of its model")
+    if profile == PROFILE_STATIC:
+        return StaticCoder(levels, arrays, prior, limits)
+    return AdaptiveCoder(levels, arrays, prior, limits)
+
+
+def _stored_layout(
+    tokens: Tokens, levels: Levels, segments: int, space: TokenSpace | None
+) -> StoredLayout | None:
+    """Leave the layout to the model in one-segment files, where each byte counts."""
+    explicit = StoredLayout(levels)
+    if segments > 1 or space is None or space.layout is None or any(s.channels for s in levels):
+        return explicit
+    full = stored_levels(space.layout(*tokens.layout.image_size))
+    for count, part in enumerate(split_parts(full)[:_MOST_DERIVED_PARTS], start=1):
+        if truncate_levels(full, part) == levels:
+            return None if count == 1 else StoredLayout((), count)
+    return explicit
+
+
+def find_levels(
+    layout: StoredLayout | None,
+    segments: int,
+    image_size: tuple[int, int],
+    space: TokenSpace | None,
+    limits: Limits,
+) -> Levels:
+    """Return the levels that a file of so many segments holds.
+
+    Raises:
+        TokenFileError: if they cannot be known or contradict the model.
+    """
+    full = stored_levels(space.layout(*image_size)) if space and space.layout else None
+    if layout is not None and layout.levels:
+        if full is not None and not is_truncation(layout.levels, full):
+            raise MalformedError(
+                f"the stored layout {layout.levels} is not one that the model makes of a picture "
+                f"of {image_size[1]}x{image_size[0]} pixels: {full}"
+            )
+        return layout.levels
+    if full is None:
+        raise UnknownModelError(
+            "the file leaves its layout to its model, which is not here; load the model"
+        )
+    parts = split_parts(full)
+    count = layout.derived_parts if layout is not None else segments
+    if count > len(parts) or any(level.channels for level in full):
+        raise MalformedError(
+            f"{count} parts of a layout that the model derives; it has {len(parts)}"
+        )
+    levels = truncate_levels(full, parts[count - 1])
+    total = StoredLayout(levels).num_values
+    if total > limits.tokens:
+        raise MalformedError(f"{total} tokens; the limit is {limits.tokens} (Limits.tokens)")
+    return levels
+
+
+def decode_segments(
+    levels: Levels,
+    parts: Sequence[Part],
+    segments: Sequence[bytes | memoryview],
+    profile: int,
+    prior: Prior | None,
+    limits: Limits,
+) -> Arrays:
+    """Decode the first ``len(segments)`` parts into new arrays of ``levels``."""
+    arrays = new_arrays(levels)
+    coder = _coder(profile, levels, arrays, prior, limits)
+    for part, segment in zip(parts, segments, strict=False):
+        coder.decode(part, segment)
+    return arrays
+
+
+def certain_parts(
+    levels: Levels,
+    coarse: Sequence[Part],
+    fine: Sequence[Part],
+    pieces: Sequence[bytes | memoryview],
+    profile: int,
+    prior: Prior | None,
+) -> tuple[Arrays, int]:
+    """Decode also what no continuation of a cut segment can change.
+
+    Args:
+        levels: what the whole file holds.
+        coarse: what each segment holds.
+        fine: the units to recover, in the same order.
+        pieces: the complete segments and the beginning of the next one.
+        profile: entropy profile.
+        prior: the prior, if the profile needs one.
+
+    Returns:
+        The arrays, and how many leading units of ``fine`` are certain.
+    """
+    bounds = []
+    for padding in (0x00, 0xFF):
+        arrays = new_arrays(levels)
+        for array in arrays:
+            array.fill(_UNDECODED - padding)
+        coder = _coder(profile, levels, arrays, prior, DEFAULT_LIMITS)
+        for part, segment in zip(coarse, pieces[:-1], strict=False):
+            coder.decode(part, segment)
+        with suppress(MalformedError):  # padding may decode to an endless escape
+            coder.decode(coarse[len(pieces) - 1], pieces[-1], padding)
+        bounds.append(arrays)
+    low, high = bounds
+    for certain, part in enumerate(fine):
+        if any((run_values(r, low) != run_values(r, high)).any() for r in part.runs):
+            return low, certain
+    return low, len(fine)
+
+
+def digest(parts: Sequence[Part], arrays: Arrays) -> int:
+    """Return the CRC-32 of all tokens as int32, least significant byte first, in coding order."""
+    crc = 0
+    for part in parts:
+        for run in part.runs:
+            crc = zlib.crc32(run_values(run, arrays).astype("<i4").tobytes(), crc)
+    return crc
+
+
+def check_digest(stored: int | None, parts: Sequence[Part], arrays: Arrays) -> None:
+    """Compare a stored digest with the decoded tokens.
+
+    Raises:
+        TokenFileError: if they differ.
+    """
+    if stored is None:
+        return
+    computed = digest(parts, arrays)
+    if computed != stored:
+        raise ChecksumError(
+            f"the decoded tokens have digest {computed:08x}, the file says {stored:08x}: it was "
+            "written with another prior or on a machine that computes otherwise"
+        )
+
+
+__all__ = [
+    "DEFAULT_OPTIONS",
+    "CodedTokens",
+    "PackOptions",
+    "Split",
+    "certain_parts",
+    "check_digest",
+    "decode_segments",
+    "digest",
+    "encode_tokens",
+    "find_levels",
+    "join",
+]

@@ -1,0 +1,160 @@
+"""Building everything that a run needs from its configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tessella.data.crops import CropDataset, CropSettings, collate
+from tessella.data.pictures import PictureSet
+from tessella.errors import ConfigError
+from tessella.tokenizers.base import WEIGHTS_NAME, Tokenizer, load_weights
+from tessella.tokenizers.registry import family
+from tessella.training.adversarial import Adversary
+from tessella.training.checkpoints import CheckpointFolder
+from tessella.training.config import DataSection, TrainerSection, TrainingConfig
+from tessella.training.config_file import tokenizer_config
+from tessella.training.ema import MovingAverage
+from tessella.training.losses import ReconstructionLoss
+from tessella.training.meter import Meter
+from tessella.training.optimizers import make_optimizer
+from tessella.training.reporters import Reporters
+from tessella.training.state import TrainingState
+from tessella.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_INITIALIZATION = 1  # stream of random numbers
+
+
+def make_accelerator(settings: TrainerSection) -> Accelerator:
+    """Choose device, precision and processes.
+
+    Raises:
+        ConfigError: if the device cannot do the precision.
+    """
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import AcceleratorState
+
+    # accelerate keeps device and precision for the life of the process; a second run in it may
+    # have others
+    AcceleratorState._reset_state(reset_partial_state=True)
+    # quantizers and discriminator keep their buffers equal themselves
+    parallel = DistributedDataParallelKwargs(broadcast_buffers=False)
+    try:
+        return Accelerator(
+            mixed_precision=settings.mixed_precision,
+            cpu=settings.device == "cpu",
+            kwargs_handlers=[parallel],
+        )
+    except ValueError as error:
+        raise ConfigError(
+            f"trainer.mixed_precision={settings.mixed_precision} cannot be had here: {error}"
+        ) from error
+
+
+def open_pictures(settings: DataSection) -> tuple[PictureSet, PictureSet | None]:
+    """Index the training and the validation pictures.
+
+    Raises:
+        ConfigError: if a source holds none.
+        PictureError: if a shard is damaged.
+    """
+    share = settings.cache_mb // max(settings.workers, 1)
+    pictures = PictureSet(settings.train_sources, weights=settings.weights, cache_mb=share)
+    return pictures, PictureSet(settings.val_sources) if settings.val_sources else None
+
+
+def make_trainer(
+    config: TrainingConfig,
+    accelerator: Accelerator,
+    *,
+    checkpoints: CheckpointFolder,
+    pictures: PictureSet,
+    val_pictures: PictureSet | None,
+) -> Trainer:
+    """Build model, optimizers and losses, and continue from the newest checkpoint if there is one.
+
+    Raises:
+        ConfigError: if sections do not fit one another.
+        CheckpointError: if the checkpoint does not fit the configuration.
+    """
+    torch.manual_seed(config.trainer.seed)
+    checkpoint = checkpoints.load_newest()
+    model = make_model(config, pictures, is_new=checkpoint is None)
+    if config.data.crop % model.stride:
+        raise ConfigError(
+            f"data.crop={config.data.crop} given; expected a multiple of the tokenizer's stride "
+            f"{model.stride}"
+        )
+    model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = make_optimizer(model, config.optimizer)
+    decay = config.trainer.ema
+    state = TrainingState(
+        model,
+        optimizer,
+        Meter(accelerator.device),
+        average=MovingAverage(model, decay=decay) if decay else None,
+        scaler=accelerator.scaler,
+    )
+    network, wrapped = accelerator.prepare(model, optimizer)
+    critic, critic_optimizer = None, None
+    settings = config.loss.adversarial
+    if settings.weight:
+        state.adversary = Adversary(settings).to(accelerator.device)
+        state.adversary_optimizer = torch.optim.AdamW(
+            state.adversary.parameters(), lr=settings.lr, betas=(0.5, 0.9), weight_decay=0.0
+        )
+        critic, critic_optimizer = accelerator.prepare(state.adversary, state.adversary_optimizer)
+    if checkpoint:
+        state.load(checkpoint)
+        if state.step > config.trainer.steps:
+            raise ConfigError(
+                f"trainer.steps={config.trainer.steps} given, and the run has done {state.step}: "
+                "give at least that, or another trainer.output"
+            )
+    return Trainer(
+        config,
+        accelerator,
+        state,
+        network.train(),
+        wrapped,
+        critic,
+        critic_optimizer,
+        ReconstructionLoss(config.loss, crop=config.data.crop).to(accelerator.device),
+        pictures,
+        val_pictures,
+        checkpoints,
+        Reporters(()),
+    )
+
+
+def make_model(config: TrainingConfig, pictures: PictureSet, *, is_new: bool) -> Tokenizer:
+    """Build the tokenizer; a new one starts from saved weights or from a look at the data.
+
+    Raises:
+        CheckpointError: if the saved weights do not fit.
+    """
+    section = config.model
+    model = family(section.family).tokenizer_class(tokenizer_config(config))
+    if is_new and section.weights:
+        load_weights(model, Path(section.weights).expanduser() / WEIGHTS_NAME)
+    elif is_new and section.initialize_with and type(model).initialize is not Tokenizer.initialize:
+        model.initialize(first_crops(config, pictures, section.initialize_with))
+    return model
+
+
+def first_crops(config: TrainingConfig, pictures: PictureSet, count: int) -> Tensor:
+    """Return crops ``(B, 3, H, W)`` in [-1, 1] that are the same in every process."""
+    data = config.data
+    settings = CropSettings(data.crop, data.zoom, data.flip)
+    dataset = CropDataset(pictures, settings, seed=(config.trainer.seed, _INITIALIZATION))
+    batch = collate([dataset[0, place] for place in range(count)])
+    return batch.images.float() / 127.5 - 1
+
+
+__all__ = ["first_crops", "make_accelerator", "make_model", "make_trainer", "open_pictures"]
