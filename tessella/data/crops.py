@@ -155,7 +155,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return Batch(pixels.permute(0, 3, 1, 2).contiguous(), problems)
 
 
-def make_loader(dataset: CropDataset, sampler: StepSampler, *, workers: int = 0) -> DataLoader[Batch]:
+def make_loader(
+    dataset: CropDataset, sampler: StepSampler, *, workers: int = 0
+) -> DataLoader[Batch]:
     """Return a loader of batches; ``workers`` processes change the speed only."""
     return DataLoader(
         dataset,  # type: ignore[arg-type]

@@ -78,7 +78,9 @@ class PictureSet:
 
     def draw(self, rng: np.random.Generator) -> int:
         """Return a random index, by the weights of the sources."""
-        return min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self) - 1)
+        return min(
+            int(np.searchsorted(self._cumulative, rng.random(), side="right")), len(self) - 1
+        )
 
     def read_bytes(self, index: int) -> bytes:
         """Return the picture's file as it is stored.

@@ -121,7 +121,7 @@ def _similarity(x: Tensor, y: Tensor, value_range: float) -> tuple[Tensor, Tenso
     # variances do not depend on the origin: a central one keeps E[xx] - E[x]^2 exact in float32
     centre = value_range / 2
     x, y = x - centre, y - centre
-    mx, my, xx, yy, xy = _blur(torch.cat([x, y, x * x, y * y, x * y])).split(x.shape[0])
+    mx, my, xx, yy, xy = _blur(torch.cat([x, y, x * x, y * y, x * y])).chunk(5)
     sxx, syy, sxy = xx - mx * mx, yy - my * my, xy - mx * my
     mx, my = mx + centre, my + centre
     contrast = (2 * sxy + c2) / (sxx + syy + c2)
@@ -139,7 +139,7 @@ def _blur(maps: Tensor) -> Tensor:
     count = x.shape[1]
     x = F.conv2d(x, window.view(1, 1, WINDOW, 1).repeat(count, 1, 1, 1), groups=count)
     x = F.conv2d(x, window.view(1, 1, 1, WINDOW).repeat(count, 1, 1, 1), groups=count)
-    return x[0].unflatten(0, maps.shape[:2])
+    return x.view(*maps.shape[:2], *x.shape[-2:])
 
 
 def _halve(images: Tensor) -> Tensor:

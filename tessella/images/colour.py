@@ -13,7 +13,7 @@ from tessella.errors import PictureError
 Colour = tuple[int, int, int]
 
 _DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-_PROFILE_MODES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}
+_PROFILE_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}
 
 
 def to_srgb(image: Image.Image, *, name: str, background: Colour) -> Image.Image:
@@ -85,14 +85,16 @@ def _from_floats(image: Image.Image, name: str) -> Image.Image:
 
 def _convert(image: Image.Image, profile: bytes | None, name: str) -> Image.Image:
     """Convert to sRGB by the embedded profile, or by Pillow's rules without one."""
-    if not profile or image.mode not in _PROFILE_MODES:
+    if not profile or image.mode not in _PROFILE_SPACES:
         return image if image.mode == "RGB" else image.convert("RGB")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        space = source.profile.xcolor_space
+        space = source.profile.xcolor_space.strip()
         described = (source.profile.profile_description or "").strip()
-        if space.strip() != _PROFILE_MODES[image.mode].strip():
-            raise ImageCms.PyCMSError(f"it is for {space.strip()}, the picture is {image.mode}")
+        if image.mode == "L" and space == "RGB":
+            image = image.convert("RGB")
+        if space != _PROFILE_SPACES[image.mode]:
+            raise ImageCms.PyCMSError(f"it is for {space}, the picture is {image.mode}")
         if image.mode == "RGB" and described.startswith("sRGB"):
             return image
         return _to_srgb_profile(image, source)
@@ -106,7 +108,9 @@ def _convert(image: Image.Image, profile: bytes | None, name: str) -> Image.Imag
 
 def _to_srgb_profile(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image:
     target = ImageCms.createProfile("sRGB")
-    transform = ImageCms.buildTransform(source, target, image.mode, "RGB")
+    # precalculated grids of grey profiles are too coarse near black
+    flags = ImageCms.Flags.NOOPTIMIZE if image.mode == "L" else ImageCms.Flags.NONE
+    transform = ImageCms.buildTransform(source, target, image.mode, "RGB", flags=flags)
     converted = Image.new("RGB", image.size)
     transform.apply(image, converted)
     return converted

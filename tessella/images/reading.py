@@ -86,10 +86,11 @@ def open_image(
         _check_size(image, name, max_pixels)
         try:
             image.load()
-            upright = _upright(image)
+            return to_srgb(_upright(image), name=name, background=background)
+        except PictureError:
+            raise
         except Exception as error:  # plugins raise many kinds for damaged files
             raise PictureError(f"{name} is damaged or truncated: {error}") from error
-        return to_srgb(upright, name=name, background=background)
 
 
 def decode_rgb(

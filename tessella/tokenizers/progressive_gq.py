@@ -267,7 +267,7 @@ class ProgressiveGQ(Tokenizer):
         groups = self.config.groups
         if not self.training:
             return torch.full((batch,), groups - 1)
-        weights = torch.tensor(self.config.keep_weights or (1.0,) * groups)
+        weights = torch.tensor(self.config.keep_weights or (1,) * groups, dtype=torch.float32)
         return torch.multinomial(weights, batch, replacement=True, generator=generator)
 
     def _encode(self, images: Tensor) -> tuple[Tensor, ...]:

@@ -3,8 +3,8 @@
 PatchGAN (arXiv 1611.07004) judges overlapping patches; hinge loss and the weight that adapts to the
 reconstruction loss are VQGAN's (arXiv 2012.09841), LeCam regularization arXiv 2104.03310::
 
-    hinge:          L_D = mean relu(1 - D(x)) / 2 + mean relu(1 + D(y)) / 2     L_G = -mean D(y)
-    non-saturating: L_D = softplus(-m(x)) + softplus(m(y))                      L_G = softplus(-m(y))
+    hinge:          L_D = mean relu(1 - D(x)) / 2 + mean relu(1 + D(y)) / 2   L_G = -mean D(y)
+    non-saturating: L_D = softplus(-m(x)) + softplus(m(y))                    L_G = softplus(-m(y))
 
 x images, y reconstructions, m a picture's mean logit.
 """
@@ -105,7 +105,8 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, at: Tensor) -> 
     """
     (wanted,) = torch.autograd.grad(reconstruction, at, retain_graph=True)
     (given,) = torch.autograd.grad(adversarial, at, retain_graph=True)
-    return (wanted.norm() / (given.norm() + 1e-4)).clamp(0, _LARGEST_WEIGHT).detach()
+    ratio: Tensor = wanted.norm() / (given.norm() + 1e-4)
+    return ratio.clamp(0, _LARGEST_WEIGHT).detach()
 
 
 class Adversary(nn.Module):

@@ -151,7 +151,7 @@ def _fingerprint(content: bytes) -> dict[str, Any]:
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_bytes())
+        record: dict[str, Any] = json.loads(path.read_bytes())
         digest = record.pop("sha256")
         whole = hashlib.sha256(canonical_json(record)).hexdigest() == digest
     except (OSError, ValueError, KeyError, AttributeError) as error:
@@ -159,9 +159,7 @@ def _read_record(path: Path) -> dict[str, Any]:
     if not whole:
         raise CheckpointError(f"{path} is damaged: its checksum does not fit")
     if record["format"] != _FORMAT:
-        raise CheckpointError(
-            f"{path} has format {record['format']}; this version reads {_FORMAT}"
-        )
+        raise CheckpointError(f"{path} has format {record['format']}; this version reads {_FORMAT}")
     return record
 
 

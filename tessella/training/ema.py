@@ -30,8 +30,8 @@ class MovingAverage(Generic[M]):
         decay = min(self.decay, (1 + step) / (10 + step))
         for average, current in zip(self.model.parameters(), model.parameters(), strict=True):
             average.lerp_(current, 1 - decay)
-        for average, current in zip(self.model.buffers(), model.buffers(), strict=True):
-            average.copy_(current)
+        for held, given in zip(self.model.buffers(), model.buffers(), strict=True):
+            held.copy_(given)
 
 
 __all__ = ["MovingAverage"]

@@ -45,8 +45,10 @@ class ReconstructionLoss(nn.Module):
             raise ConfigError(f"loss: every factor is 0; give one of {sorted(weights)} a weight")
         self.scales = most_scales(crop)
         if (settings.ssim or settings.ms_ssim) and not self.scales:
-            raise ConfigError(f"data.crop={crop} given; loss.ssim and loss.ms_ssim need at least 11")
-        self.lpips = LPIPS(settings.lpips_network) if settings.lpips else None
+            raise ConfigError(
+                f"data.crop={crop} given; loss.ssim and loss.ms_ssim need at least 11"
+            )
+        self.lpips = LPIPS(settings.lpips_network) if settings.lpips else nn.Identity()
 
     def forward(self, outputs: Tensor, images: Tensor) -> dict[str, Tensor]:
         """Return the weighted terms, each a scalar.
@@ -56,7 +58,10 @@ class ReconstructionLoss(nn.Module):
             images: what they reconstruct, in [-1, 1].
         """
         outputs, images = outputs.float(), images.float()
-        return {name: weight * self._term(name, outputs, images) for name, weight in self.weights.items()}
+        return {
+            name: weight * self._term(name, outputs, images)
+            for name, weight in self.weights.items()
+        }
 
     def _term(self, name: str, outputs: Tensor, images: Tensor) -> Tensor:
         error = outputs - images
@@ -77,8 +82,8 @@ class ReconstructionLoss(nn.Module):
                 floor=_SIMILARITY_FLOOR,
             )
             return 1 - similarity.mean()
-        assert self.lpips is not None
-        return self.lpips(outputs, images).mean()  # type: ignore[no-any-return]
+        distance: Tensor = self.lpips(outputs, images)
+        return distance.mean()
 
 
 def batch_psnr(outputs: Tensor, images: Tensor) -> Tensor:

@@ -87,7 +87,9 @@ def _table(rows: Sequence[Row], count: int) -> str:
         similarities = [
             "" if value is None else f"{value:.4f}" for value in (row.ssim, row.ms_ssim)
         ]
-        lines.append(f"| {row.keep} | {row.bpp:.4g} | {row.psnr:.2f} | {' | '.join(similarities)} |")
+        lines.append(
+            f"| {row.keep} | {row.bpp:.4g} | {row.psnr:.2f} | {' | '.join(similarities)} |"
+        )
     return "\n".join(lines)
 
 

@@ -86,7 +86,7 @@ def load_optimizer(
         CheckpointError: if the state is of other parameters.
     """
     named = dict(model.named_parameters())
-    state: dict[nn.Parameter, dict[str, Tensor]] = {}
+    state: dict[Tensor, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         name, _, entry = key.rpartition("|")
         parameter = named.get(name)

@@ -15,8 +15,14 @@ from tessella.tokenizers.base import WEIGHTS_NAME, Tokenizer, load_weights
 from tessella.tokenizers.registry import family
 from tessella.training.adversarial import Adversary
 from tessella.training.checkpoints import CheckpointFolder
-from tessella.training.config import DataSection, TrainerSection, TrainingConfig
+from tessella.training.config import (
+    AdversarialSection,
+    DataSection,
+    TrainerSection,
+    TrainingConfig,
+)
 from tessella.training.config_file import tokenizer_config
+from tessella.training.critic import Critic
 from tessella.training.ema import MovingAverage
 from tessella.training.losses import ReconstructionLoss
 from tessella.training.meter import Meter
@@ -102,14 +108,7 @@ def make_trainer(
         scaler=accelerator.scaler,
     )
     network, wrapped = accelerator.prepare(model, optimizer)
-    critic, critic_optimizer = None, None
-    settings = config.loss.adversarial
-    if settings.weight:
-        state.adversary = Adversary(settings).to(accelerator.device)
-        state.adversary_optimizer = torch.optim.AdamW(
-            state.adversary.parameters(), lr=settings.lr, betas=(0.5, 0.9), weight_decay=0.0
-        )
-        critic, critic_optimizer = accelerator.prepare(state.adversary, state.adversary_optimizer)
+    critic = _make_critic(state, config.loss.adversarial, accelerator)
     if checkpoint:
         state.load(checkpoint)
         if state.step > config.trainer.steps:
@@ -124,7 +123,6 @@ def make_trainer(
         network.train(),
         wrapped,
         critic,
-        critic_optimizer,
         ReconstructionLoss(config.loss, crop=config.data.crop).to(accelerator.device),
         pictures,
         val_pictures,
@@ -146,6 +144,21 @@ def make_model(config: TrainingConfig, pictures: PictureSet, *, is_new: bool) ->
     elif is_new and section.initialize_with and type(model).initialize is not Tokenizer.initialize:
         model.initialize(first_crops(config, pictures, section.initialize_with))
     return model
+
+
+def _make_critic(
+    state: TrainingState, settings: AdversarialSection, accelerator: Accelerator
+) -> Critic | None:
+    """Add a discriminator to the state, if the loss has one."""
+    if not settings.weight:
+        return None
+    adversary = Adversary(settings).to(accelerator.device)
+    optimizer = torch.optim.AdamW(
+        adversary.parameters(), lr=settings.lr, betas=(0.5, 0.9), weight_decay=0.0
+    )
+    state.adversary, state.adversary_optimizer = adversary, optimizer
+    network, wrapped = accelerator.prepare(adversary, optimizer)
+    return Critic(adversary, network, wrapped, accelerator)
 
 
 def first_crops(config: TrainingConfig, pictures: PictureSet, count: int) -> Tensor:

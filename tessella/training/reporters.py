@@ -1,4 +1,4 @@
-"""Where a run's numbers and pictures go: the log, JSON lines, TensorBoard, PNG files, a terminal."""
+"""Where numbers and pictures of a run go: log, JSON lines, TensorBoard, PNG files, terminal."""
 
 from __future__ import annotations
 

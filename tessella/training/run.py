@@ -20,6 +20,7 @@ from tessella.training.config import TrainingConfig
 from tessella.training.config_file import changed_keys, load_config, parse_yaml
 from tessella.training.files import remove_folder, replace_file, replace_folder
 from tessella.training.model_card import MODEL_CARD, model_card
+from tessella.training.prepare import make_accelerator, make_trainer, open_pictures
 from tessella.training.reporters import (
     JsonLines,
     LogLines,
@@ -29,7 +30,6 @@ from tessella.training.reporters import (
     TensorBoard,
     TerminalBar,
 )
-from tessella.training.prepare import make_accelerator, make_trainer, open_pictures
 from tessella.training.trainer import Trainer
 from tessella.training.validation import Row, spread
 

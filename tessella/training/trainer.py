@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from tessella.data.crops import CropDataset, CropSettings, StepSampler, make_loader
 from tessella.data.pictures import PictureSet
 from tessella.errors import TessellaError
-from tessella.training.adversarial import adaptive_weight
 from tessella.training.checkpoints import CheckpointFolder
 from tessella.training.config import TrainingConfig
+from tessella.training.critic import Critic
 from tessella.training.losses import ReconstructionLoss, batch_psnr
 from tessella.training.optimizers import learning_rate, set_learning_rate
 from tessella.training.reporters import Reporters
@@ -42,8 +42,7 @@ class Trainer:
         state: what training changes.
         network: the tokenizer wrapped for precision and data parallelism.
         optimizer: the wrapped optimizer of the tokenizer.
-        critic: the wrapped discriminator, if any.
-        critic_optimizer: its wrapped optimizer.
+        critic: the discriminator, if any.
         loss: reconstruction terms.
         pictures: training pictures.
         val_pictures: validation pictures, if any.
@@ -56,8 +55,7 @@ class Trainer:
     state: TrainingState
     network: nn.Module
     optimizer: Any
-    critic: nn.Module | None
-    critic_optimizer: Any
+    critic: Critic | None
     loss: ReconstructionLoss
     pictures: PictureSet
     val_pictures: PictureSet | None
@@ -107,8 +105,9 @@ class Trainer:
         reconstruction = _total(terms)
         weight = self.config.loss.bottleneck
         terms |= {name: weight * term for name, term in output.losses.items()}
-        if self._is_adversarial:
-            terms["adversarial"] = self._judge(output.images, reconstruction)
+        critic = self.critic if state.step >= self.config.loss.adversarial.start else None
+        if critic:
+            terms["adversarial"] = critic.judge(output.images, reconstruction)
         loss = _total(terms)
 
         self.optimizer.zero_grad()
@@ -117,8 +116,8 @@ class Trainer:
         self.optimizer.step()
         if state.average:
             state.average.update(state.model, step=state.step)
-        if self._is_adversarial:
-            numbers["discriminator"] = self._train_critic(images, output.images)
+        if critic:
+            numbers["discriminator"] = critic.train_step(images, output.images)
         numbers |= {f"loss_{name}": term for name, term in terms.items()}
         numbers |= {"loss": loss, "psnr": batch_psnr(output.images, images)}
         state.meter.add(numbers)
@@ -141,10 +140,6 @@ class Trainer:
         self._paused += time.perf_counter() - start
         return rows
 
-    @property
-    def _is_adversarial(self) -> bool:
-        return self.critic is not None and self.state.step >= self.config.loss.adversarial.start
-
     def _batches(self) -> Any:
         data, trainer = self.config.data, self.config.trainer
         settings = CropSettings(data.crop, data.zoom, data.flip)
@@ -164,24 +159,6 @@ class Trainer:
         seeds = np.random.SeedSequence(key).generate_state(2, np.uint64).tolist()
         torch.manual_seed(seeds[0])
         return torch.Generator().manual_seed(seeds[1])
-
-    def _judge(self, outputs: Tensor, reconstruction: Tensor) -> Tensor:
-        settings, adversary = self.config.loss.adversarial, self.state.adversary
-        assert adversary is not None
-        with self.accelerator.autocast():
-            term = adversary.judge(outputs)
-        if settings.is_adaptive:
-            factor = adaptive_weight(reconstruction, term, outputs)
-            term = term * self.accelerator.reduce(factor, reduction="mean")
-        return settings.weight * term
-
-    def _train_critic(self, images: Tensor, outputs: Tensor) -> Tensor:
-        assert self.critic is not None
-        loss: Tensor = self.critic(images, outputs.detach())
-        self.critic_optimizer.zero_grad()
-        self.accelerator.backward(loss)
-        self.critic_optimizer.step()
-        return loss
 
     def _clip(self) -> dict[str, Tensor]:
         largest = self.config.optimizer.clip

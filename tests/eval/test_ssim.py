@@ -82,7 +82,9 @@ def test_gradient_is_that_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(loss, (x.requires_grad_(),), fast_mode=True)
 
 
-@pytest.mark.parametrize(("side", "scales"), [(10, 0), (11, 1), (96, 4), (128, 4), (160, 4), (161, 5)])
+@pytest.mark.parametrize(
+    ("side", "scales"), [(10, 0), (11, 1), (96, 4), (128, 4), (160, 4), (161, 5)]
+)
 def test_number_of_scales_that_fit(side: int, scales: int) -> None:
     assert most_scales(side) == scales
     x = torch.zeros(1, 3, side, side)

@@ -1,0 +1,248 @@
+"""A small network, all in integers, that predicts the bits of a token from tokens already coded.
+
+For codes whose bits mean something one by one (lookup-free, binary spherical, grouped) on a map.
+The bits of group g at a position, least significant first, are predicted from
+
+* all bits of the earlier groups, here and at the neighbours within ``earlier_radius``;
+* the bits of this group at the neighbours within ``causal_radius`` that precede in raster order;
+* the lower bits of this token::
+
+    x  in {-1, 0, +1}^F      (0 outside the map)
+    h  = min(max((b + W x + 16) >> 5, 0), 255)
+    a_j = c_j + (V x)_j + ((U h)_j + 2^(s-1) >> s) + sum_{i<j} T_ij y_i      y_i = -1 or +1
+
+``a_j`` is the log odds of a 1 in units of 2^-12 nat. It is rounded to 1/64 nat, clipped to +-512
+and turned into a frequency by the integer softmax and rule Q, so that no float ever reaches a
+probability. Products are evaluated by float32 matrix multiplication, which is exact and the same
+everywhere as long as no partial sum can reach 2^24: :class:`GroupNet` refuses weights that could.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tessella.codecs.entropy.tables import rule_q, softmax_weights
+from tessella.codecs.stored_layout import StoredLevel
+from tessella.errors import CheckpointError
+
+HIDDEN_MAX = 255
+HIDDEN_SHIFT = 5
+LOGIT_BITS = 12
+SOFTMAX_BITS = 6
+LOGIT_CLIP = 512
+
+_EXACT = 1 << 24
+_NAMES = ("first", "first_bias", "second", "direct", "bias", "within")
+
+
+@dataclass(frozen=True, slots=True)
+class BitModelSpec:
+    """Shape of a context model.
+
+    Args:
+        group_bits: bits of each group.
+        earlier_radius: neighbours of earlier groups that are seen, in positions.
+        causal_radius: neighbours of the same group that are seen.
+        hidden: width of the hidden layer.
+    """
+
+    group_bits: tuple[int, ...]
+    earlier_radius: int = 1
+    causal_radius: int = 2
+    hidden: int = 64
+
+    def __post_init__(self) -> None:
+        valid = (
+            1 <= len(self.group_bits) <= 64
+            and all(1 <= bits <= 24 for bits in self.group_bits)
+            and 0 <= self.earlier_radius <= 4
+            and 1 <= self.causal_radius <= 4
+            and 1 <= self.hidden <= 1024
+        )
+        if not valid:
+            raise CheckpointError(f"{self} given; expected 1 to 64 groups of 1 to 24 bits, radii "
+                                  "up to 4 and a hidden width up to 1024")
+
+    @property
+    def earlier_offsets(self) -> list[tuple[int, int]]:
+        """Neighbours ``(dy, dx)`` whose earlier groups are seen, the position itself included."""
+        r = range(-self.earlier_radius, self.earlier_radius + 1)
+        return [(dy, dx) for dy in r for dx in r]
+
+    @property
+    def causal_offsets(self) -> list[tuple[int, int]]:
+        """Neighbours ``(dy, dx)`` whose same group is seen: those before it in raster order."""
+        r = range(-self.causal_radius, self.causal_radius + 1)
+        return [(dy, dx) for dy in r for dx in r if (dy, dx) < (0, 0)]
+
+    def features(self, group: int) -> tuple[int, int]:
+        """Return the number of features of earlier groups and of the same group."""
+        earlier = sum(self.group_bits[:group]) * len(self.earlier_offsets)
+        return earlier, self.group_bits[group] * len(self.causal_offsets)
+
+
+@dataclass(frozen=True)
+class GroupNet:
+    """Weights that predict the ``k`` bits of one group; ``F`` features, ``H`` hidden units.
+
+    Args:
+        first: ``W``, ``(F, H)`` int16; features of earlier groups come before causal ones, each
+            ordered by neighbour, then bit.
+        first_bias: ``b``, ``(H,)`` int32.
+        second: ``U``, ``(H, k)`` int16.
+        direct: ``V``, ``(F, k)`` int16.
+        bias: ``c``, ``(k,)`` int32.
+        within: ``T``, ``(k, k)`` int16; only ``T[i, j]`` with i < j is used.
+        shift: ``s``, 1 to 20.
+    """
+
+    first: NDArray[np.int16]
+    first_bias: NDArray[np.int32]
+    second: NDArray[np.int16]
+    direct: NDArray[np.int16]
+    bias: NDArray[np.int32]
+    within: NDArray[np.int16]
+    shift: int
+
+    def __post_init__(self) -> None:
+        (f, h), k = self.first.shape, self.bias.size
+        shapes = ((f, h), (h,), (h, k), (f, k), (k,), (k, k))
+        arrays = [getattr(self, name) for name in _NAMES]
+        if tuple(a.shape for a in arrays) != shapes or any(a.dtype.kind != "i" for a in arrays):
+            raise CheckpointError(
+                f"context weights of shapes {[a.shape for a in arrays]} given; expected integers "
+                f"of shapes {list(shapes)}"
+            )
+        hidden = _column_sums(self.first) + np.abs(self.first_bias.astype(np.int64))
+        direct = _column_sums(self.direct) + np.abs(self.bias.astype(np.int64))
+        direct = direct + _column_sums(self.within)
+        reach = max(hidden.max(), direct.max(), HIDDEN_MAX * _column_sums(self.second).max())
+        if reach >= _EXACT or not 1 <= self.shift <= 20:
+            raise CheckpointError(
+                f"context weights reach sums of {reach} (shift {self.shift}) given; expected less "
+                "than 2^24, which float32 holds exactly, and a shift of 1 to 20"
+            )
+
+    @cached_property
+    def stacked(self) -> NDArray[np.float32]:
+        """``(F, H + k)``: first-layer and direct weights side by side."""
+        return np.concatenate([self.first, self.direct], axis=1).astype(np.float32)
+
+    @cached_property
+    def stacked_bias(self) -> NDArray[np.float32]:
+        """``(H + k,)``: biases of the same."""
+        return np.concatenate([self.first_bias, self.bias]).astype(np.float32)
+
+
+def _column_sums(weights: NDArray[np.int16]) -> NDArray[np.int64]:
+    sums: NDArray[np.int64] = np.abs(weights.astype(np.int64)).sum(axis=0)
+    return sums
+
+
+class BitModel:
+    """A context model: one :class:`GroupNet` a group.
+
+    Args:
+        spec: its shape.
+        nets: the weights of each group.
+
+    Raises:
+        CheckpointError: if weights do not fit the spec.
+    """
+
+    def __init__(self, spec: BitModelSpec, nets: Sequence[GroupNet]) -> None:
+        if len(nets) != len(spec.group_bits):
+            raise CheckpointError(
+                f"{len(nets)} group networks given; the spec has {len(spec.group_bits)} groups"
+            )
+        for g, net in enumerate(nets):
+            expected = (sum(spec.features(g)), spec.hidden), (spec.group_bits[g],)
+            if (net.first.shape, net.bias.shape) != expected:
+                raise CheckpointError(
+                    f"network of group {g} with shapes {net.first.shape}, {net.bias.shape} given; "
+                    f"expected {expected}"
+                )
+        self.shape = spec
+        self.nets = tuple(nets)
+
+    def suits(self, levels: Sequence[StoredLevel]) -> bool:
+        """Return whether the model can code a layout: one map of its groups, or the first few."""
+        level = levels[0]
+        sizes = tuple(1 << bits for bits in self.shape.group_bits[: level.groups])
+        return (
+            len(levels) == 1
+            and len(level.grid) == 2
+            and level.vocab_sizes == sizes
+            and (level.ordered == "groups" or len(sizes) == 1)
+        )
+
+    def spec(self) -> dict[str, Any]:
+        """Return the model's shape and shifts as a JSON value."""
+        return {
+            "group_bits": list(self.shape.group_bits),
+            "earlier_radius": self.shape.earlier_radius,
+            "causal_radius": self.shape.causal_radius,
+            "hidden": self.shape.hidden,
+            "shifts": [net.shift for net in self.nets],
+        }
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Return all weights by name."""
+        return {
+            f"bit_model.{g}.{name}": getattr(net, name)
+            for g, net in enumerate(self.nets)
+            for name in _NAMES
+        }
+
+    @classmethod
+    def from_arrays(
+        cls, spec: Mapping[str, Any], arrays: Mapping[str, NDArray[np.generic]]
+    ) -> BitModel:
+        """Rebuild a model from :meth:`spec` and :meth:`arrays`.
+
+        Raises:
+            CheckpointError: if something is missing or does not fit.
+        """
+        try:
+            shape = BitModelSpec(
+                tuple(int(bits) for bits in spec["group_bits"]),
+                int(spec["earlier_radius"]),
+                int(spec["causal_radius"]),
+                int(spec["hidden"]),
+            )
+            nets = [
+                GroupNet(*(arrays[f"bit_model.{g}.{name}"] for name in _NAMES), int(shift))  # type: ignore[arg-type]
+                for g, shift in enumerate(spec["shifts"])
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"an incomplete context model given: {error!r}") from error
+        return cls(shape, nets)
+
+
+def zero_frequencies() -> NDArray[np.int64]:
+    """Return the frequency of a 0 (of 2^16) for log odds -512 to 512 in 1/64 nat."""
+    return np.array(
+        [
+            rule_q(softmax_weights([0, logit]), 16)[0]
+            for logit in range(-LOGIT_CLIP, LOGIT_CLIP + 1)
+        ]
+    )
+
+
+__all__ = [
+    "HIDDEN_MAX",
+    "HIDDEN_SHIFT",
+    "LOGIT_BITS",
+    "LOGIT_CLIP",
+    "SOFTMAX_BITS",
+    "BitModel",
+    "BitModelSpec",
+    "GroupNet",
+    "zero_frequencies",
+]
