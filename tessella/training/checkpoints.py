@@ -154,7 +154,7 @@ def _read_record(path: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(path.read_bytes())
         digest = record.pop("sha256")
         whole = hashlib.sha256(canonical_json(record)).hexdigest() == digest
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path} is missing or damaged ({error})") from error
     if not whole:
         raise CheckpointError(f"{path} is damaged: its checksum does not fit")
