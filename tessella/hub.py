@@ -6,11 +6,14 @@ one of the directories of the variable ``TESSELLA_MODELS``; a hub id ``org/name`
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tessella.config import nearest
 from tessella.errors import CheckpointError
@@ -26,6 +29,7 @@ SEARCH_PATH_VARIABLE = "TESSELLA_MODELS"
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_MAX_HEADER = 2**26  # bytes
 _FETCHED = ["*.safetensors", "*.json", "*.md"]
 
 
@@ -36,12 +40,16 @@ class ModelRecord:
     Args:
         name: what :func:`load` takes.
         folder: where its files are.
-        size: bytes of its weights.
+        family: kind of tokenizer; empty if its ``config.json`` is damaged.
+        parameters: number of weights; 0 if the file is damaged.
+        size: bytes of the file of weights.
         is_shipped: whether it came with the package.
     """
 
     name: str
     folder: Path
+    family: str
+    parameters: int
     size: int
     is_shipped: bool
 
@@ -52,12 +60,39 @@ def models() -> list[ModelRecord]:
     for root in _roots():
         for config in sorted(root.glob(f"*/{_CONFIG}")):
             folder = config.parent
-            weights = folder / _WEIGHTS
-            if weights.is_file() and folder.name not in found:
-                found[folder.name] = ModelRecord(
-                    folder.name, folder, weights.stat().st_size, root == SHIPPED
-                )
+            if (folder / _WEIGHTS).is_file() and folder.name not in found:
+                found[folder.name] = _record(folder, is_shipped=root == SHIPPED)
     return list(found.values())
+
+
+def _record(folder: Path, *, is_shipped: bool) -> ModelRecord:
+    family = _config(folder).get("tokenizer", "")
+    weights = folder / _WEIGHTS
+    size = weights.stat().st_size
+    return ModelRecord(folder.name, folder, str(family), _parameters(weights), size, is_shipped)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """Return what ``config.json`` records; nothing if it is damaged."""
+    try:
+        record = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _parameters(weights: Path) -> int:
+    """Count weights by the header of a safetensors file, without reading them."""
+    try:
+        with weights.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > _MAX_HEADER:
+                return 0
+            header = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        return sum(math.prod(entry["shape"]) for entry in header.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return 0
 
 
 def resolve(name: str | Path) -> Path:
@@ -140,6 +175,42 @@ def download(
     return Path(folder)
 
 
+def find(space_id: bytes, *, may_load: bool = True) -> ModelRecord | None:
+    """Find the model that gives tokens of a token space their meaning.
+
+    Args:
+        space_id: the identity, or its first bytes, as a token file stores it.
+        may_load: load models that do not record their identity, to compute it.
+
+    Returns:
+        The first model of :func:`models` that fits; None if there is none.
+    """
+    wanted = space_id.hex()
+    for record in models():
+        if _identity(record, may_load=may_load).startswith(wanted):
+            return record
+    return None
+
+
+def _identity(record: ModelRecord, *, may_load: bool) -> str:
+    """Return the identity of a model's token space; empty if it cannot be told."""
+    recorded = _config(record.folder).get("space_id")
+    if isinstance(recorded, str):
+        return recorded
+    if not may_load or not record.family:
+        return ""
+    try:
+        changed = (record.folder / _WEIGHTS).stat().st_mtime_ns
+        return _computed_identity(record.folder, changed)
+    except CheckpointError:
+        return ""  # a damaged model beside the one that is looked for
+
+
+@lru_cache(maxsize=64)
+def _computed_identity(folder: Path, _changed: int) -> str:
+    return load(folder).space_id
+
+
 def _roots() -> list[Path]:
     listed = os.environ.get(SEARCH_PATH_VARIABLE, "").split(os.pathsep)
     return [SHIPPED, *(Path(entry).expanduser() for entry in listed if entry)]
@@ -149,4 +220,4 @@ def _is_hub_id(text: str) -> bool:
     return _HUB_ID.fullmatch(text) is not None
 
 
-__all__ = ["ModelRecord", "download", "load", "models", "resolve"]
+__all__ = ["ModelRecord", "download", "find", "load", "models", "resolve"]

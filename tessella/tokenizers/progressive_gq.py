@@ -271,7 +271,7 @@ class ProgressiveGQ(Tokenizer):
         return torch.multinomial(weights, batch, replacement=True, generator=generator)
 
     def _encode(self, images: Tensor) -> tuple[Tensor, ...]:
-        return (self.quantizer(self.encoder(images)).indices,)
+        return (self.quantizer.latents_to_indices(self.encoder(images)),)
 
     def _decode(self, tokens: Tokens, generator: torch.Generator | None) -> Tensor:
         indices = tokens.levels[0]

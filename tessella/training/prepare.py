@@ -92,11 +92,6 @@ def make_trainer(
     torch.manual_seed(config.trainer.seed)
     checkpoint = checkpoints.load_newest()
     model = make_model(config, pictures, is_new=checkpoint is None)
-    if config.data.crop % model.stride:
-        raise ConfigError(
-            f"data.crop={config.data.crop} given; expected a multiple of the tokenizer's stride "
-            f"{model.stride}"
-        )
     model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(model, config.optimizer)
     decay = config.trainer.ema
@@ -135,10 +130,16 @@ def make_model(config: TrainingConfig, pictures: PictureSet, *, is_new: bool) ->
     """Build the tokenizer; a new one starts from saved weights or from a look at the data.
 
     Raises:
+        ConfigError: if the crops do not fit the tokenizer.
         CheckpointError: if the saved weights do not fit.
     """
     section = config.model
     model = family(section.family).tokenizer_class(tokenizer_config(config))
+    if config.data.crop % model.stride:
+        raise ConfigError(
+            f"data.crop={config.data.crop} given; expected a multiple of the tokenizer's stride "
+            f"{model.stride}"
+        )
     if is_new and section.weights:
         load_weights(model, Path(section.weights).expanduser() / WEIGHTS_NAME)
     elif is_new and section.initialize_with and type(model).initialize is not Tokenizer.initialize:

@@ -13,8 +13,10 @@ The bits of group g at a position, least significant first, are predicted from
 
 ``a_j`` is the log odds of a 1 in units of 2^-12 nat. It is rounded to 1/64 nat, clipped to +-512
 and turned into a frequency by the integer softmax and rule Q, so that no float ever reaches a
-probability. Products are evaluated by float32 matrix multiplication, which is exact and the same
-everywhere as long as no partial sum can reach 2^24: :class:`GroupNet` refuses weights that could.
+probability. W, b and V stay as shipped; U, T and c go on learning within each picture (see
+:mod:`tessella.codecs.entropy.bit_state`). Products with W and V are evaluated by float32 matrix
+multiplication, which is exact and the same everywhere as long as no partial sum can reach 2^24:
+:class:`GroupNet` refuses weights that could. Products with U are evaluated in float64.
 """
 
 from __future__ import annotations
@@ -100,6 +102,7 @@ class GroupNet:
         bias: ``c``, ``(k,)`` int32.
         within: ``T``, ``(k, k)`` int16; only ``T[i, j]`` with i < j is used.
         shift: ``s``, 1 to 20.
+        rates: how fast ``U`` and how fast ``T`` and ``c`` learn, 0 to 2^20 each.
     """
 
     first: NDArray[np.int16]
@@ -109,6 +112,7 @@ class GroupNet:
     bias: NDArray[np.int32]
     within: NDArray[np.int16]
     shift: int
+    rates: tuple[int, int]
 
     def __post_init__(self) -> None:
         (f, h), k = self.first.shape, self.bias.size
@@ -121,12 +125,15 @@ class GroupNet:
             )
         hidden = _column_sums(self.first) + np.abs(self.first_bias.astype(np.int64))
         direct = _column_sums(self.direct) + np.abs(self.bias.astype(np.int64))
-        direct = direct + _column_sums(self.within)
-        reach = max(hidden.max(), direct.max(), HIDDEN_MAX * _column_sums(self.second).max())
-        if reach >= _EXACT or not 1 <= self.shift <= 20:
+        reach = max(int(hidden.max()), int(direct.max()))
+        if reach >= _EXACT:
             raise CheckpointError(
-                f"context weights reach sums of {reach} (shift {self.shift}) given; expected less "
-                "than 2^24, which float32 holds exactly, and a shift of 1 to 20"
+                f"context weights that reach sums of {reach} given; expected less than 2^24, which "
+                "float32 holds exactly"
+            )
+        if not 1 <= self.shift <= 20 or not all(0 <= rate <= 1 << 20 for rate in self.rates):
+            raise CheckpointError(
+                f"shift {self.shift} and rates {self.rates} given; expected 1 to 20 and 0 to 2^20"
             )
 
     @cached_property
@@ -175,21 +182,17 @@ class BitModel:
         """Return whether the model can code a layout: one map of its groups, or the first few."""
         level = levels[0]
         sizes = tuple(1 << bits for bits in self.shape.group_bits[: level.groups])
-        return (
-            len(levels) == 1
-            and len(level.grid) == 2
-            and level.vocab_sizes == sizes
-            and (level.ordered == "groups" or len(sizes) == 1)
-        )
+        return len(levels) == 1 and len(level.grid) == 2 and level.vocab_sizes == sizes
 
     def spec(self) -> dict[str, Any]:
-        """Return the model's shape and shifts as a JSON value."""
+        """Return all that is not an array, as a JSON value."""
         return {
             "group_bits": list(self.shape.group_bits),
             "earlier_radius": self.shape.earlier_radius,
             "causal_radius": self.shape.causal_radius,
             "hidden": self.shape.hidden,
             "shifts": [net.shift for net in self.nets],
+            "rates": [list(net.rates) for net in self.nets],
         }
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
@@ -216,10 +219,10 @@ class BitModel:
                 int(spec["causal_radius"]),
                 int(spec["hidden"]),
             )
-            nets = [
-                GroupNet(*(arrays[f"bit_model.{g}.{name}"] for name in _NAMES), int(shift))  # type: ignore[arg-type]
-                for g, shift in enumerate(spec["shifts"])
-            ]
+            nets = []
+            for g, (shift, rates) in enumerate(zip(spec["shifts"], spec["rates"], strict=True)):
+                weights: list[Any] = [arrays[f"bit_model.{g}.{name}"] for name in _NAMES]
+                nets.append(GroupNet(*weights, int(shift), (int(rates[0]), int(rates[1]))))
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"an incomplete context model given: {error!r}") from error
         return cls(shape, nets)

@@ -20,6 +20,7 @@ quantizer: one inside its range, zero outside.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -79,17 +80,15 @@ class SuccessiveGQ(nn.Module):
         """Quantize latents ``(..., D)``, with straight-through gradients."""
         if latents.shape[-1] != self.dim:
             raise ShapeError(f"latents of width {latents.shape[-1]} given; expected {self.dim}")
-        with without_autocast(latents.device):
-            latents = latents.float()
-            state = torch.zeros_like(latents)
-            states, indices = [], []
-            for group in range(self.groups):
-                steps = self._steps(group, state)
-                signs, scaled = self._signs(group, latents - state, steps)
-                state = state + scaled @ self.synthesis[group].float()
-                states.append(state)
-                indices.append(bits_to_index(signs > 0))
-            return SuccessiveCodes(torch.stack(states), torch.stack(indices, dim=-1))
+        states, indices = [], []
+        for state, index in self._groups_of(latents):
+            states.append(state)
+            indices.append(index)
+        return SuccessiveCodes(torch.stack(states), torch.stack(indices, dim=-1))
+
+    def latents_to_indices(self, latents: Tensor) -> Tensor:
+        """Return the indices ``(..., G)`` of latents ``(..., D)``, keeping one state at a time."""
+        return torch.stack([index for _, index in self._groups_of(latents)], dim=-1)
 
     def indices_to_state(self, indices: Tensor) -> Tensor:
         """Return the latent ``(..., D)`` that the first ``q <= G`` groups ``(..., q)`` stand for."""
@@ -105,6 +104,17 @@ class SuccessiveGQ(nn.Module):
                 scaled = signs if steps is None else signs * steps
                 state = state + scaled @ self.synthesis[group].float()
             return state
+
+    def _groups_of(self, latents: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the state after each group and the group's index."""
+        with without_autocast(latents.device):
+            latents = latents.float()
+            state = torch.zeros_like(latents)
+            for group in range(self.groups):
+                steps = self._steps(group, state)
+                signs, scaled = self._signs(group, latents - state, steps)
+                state = state + scaled @ self.synthesis[group].float()
+                yield state, bits_to_index(signs > 0)
 
     def _steps(self, group: int, state: Tensor) -> Tensor | None:
         """Return the steps ``(..., group_bits)`` of a group; None stands for one."""

@@ -1,0 +1,52 @@
+"""The program ``tessella`` and its verbs; nothing heavy is imported before a verb runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tessella.cli.compare import compare
+from tessella.cli.decode import decode
+from tessella.cli.encode import encode
+from tessella.cli.info import info
+from tessella.cli.models import models
+from tessella.cli.train import train
+
+app = typer.Typer(
+    name="tessella",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help needs half the start-up time
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from tessella import __version__
+
+        typer.echo(f"tessella {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print and exit."),
+    ] = False,
+) -> None:
+    """Pictures to small token files and back."""
+
+
+for _verb in (encode, decode, info, compare, models, train):
+    app.command()(_verb)
+
+
+def main() -> None:
+    """Run the command line; exit codes: 0 done, 1 the work failed, 2 wrong usage."""
+    app()
+
+
+__all__ = ["app", "main"]

@@ -1,0 +1,136 @@
+"""A picture beside JPEG at the same bytes and beside itself decoded from tokens, on one sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from tessella.codecs.jpeg import encode_at_most
+from tessella.codecs.tokenizer_codec import TokenizerCodec
+from tessella.eval.psnr import psnr
+from tessella.images import Picture, Pixels, decode_rgb, open_image
+
+_GAP = 8
+_GROUND = (255, 255, 255)
+_INK = (20, 20, 20)
+_LARGEST_TEXT, _SMALLEST_TEXT = 28, 6
+_NARROWEST = 240  # pixels of a column, so that captions of small pictures can be read
+
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One picture of a comparison.
+
+    Args:
+        label: what made it.
+        pixels: uint8 ``(H, W, 3)``.
+        num_bytes: size of its file; 0 for the original.
+        psnr: decibels against the original; infinite for itself.
+    """
+
+    label: str
+    pixels: Pixels
+    num_bytes: int
+    psnr: float
+
+    @property
+    def bpp(self) -> float:
+        """Bits of the file per pixel."""
+        return 8 * self.num_bytes / (self.pixels.shape[0] * self.pixels.shape[1])
+
+    @property
+    def caption(self) -> str:
+        """Label, size and quality in one line."""
+        if not self.num_bytes:
+            return f"{self.label}   {self.pixels.shape[1]}x{self.pixels.shape[0]}"
+        return f"{self.label}   {self.num_bytes} bytes   {self.bpp:.3f} bpp   {self.psnr:.2f} dB"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Rows of original, JPEG and ours, one a number of kept parts.
+
+    Args:
+        rows: the panels.
+    """
+
+    rows: tuple[tuple[Panel, Panel, Panel], ...]
+
+    def sheet(self) -> Image.Image:
+        """Draw all panels with their captions."""
+        height, width = self.rows[0][0].pixels.shape[:2]
+        captions = [panel.caption for row in self.rows for panel in row]
+        cell = max(width, _NARROWEST)
+        font, text = _font(captions, cell)
+        band = 2 * text
+        columns = len(self.rows[0])
+        size = (
+            columns * (cell + _GAP) + _GAP,
+            len(self.rows) * (height + band + _GAP) + _GAP,
+        )
+        sheet = Image.new("RGB", size, _GROUND)
+        draw = ImageDraw.Draw(sheet)
+        for i, row in enumerate(self.rows):
+            top = _GAP + i * (height + band + _GAP)
+            for j, panel in enumerate(row):
+                left = _GAP + j * (cell + _GAP)
+                draw.text((left, top + band // 4), panel.caption, fill=_INK, font=font)
+                sheet.paste(Image.fromarray(panel.pixels), (left, top + band))
+        return sheet
+
+
+def compare(
+    picture: Picture, codec: TokenizerCodec, *, keep: Sequence[int | None] = (None,)
+) -> Comparison:
+    """Code a picture with tokens and with JPEG at the same bytes.
+
+    Args:
+        picture: a path, the bytes of a file, a binary stream, or a PIL image.
+        codec: the tokenizer and its prior.
+        keep: how many groups (positions, levels) to keep; one row each, None for all.
+
+    Raises:
+        PictureError: if the picture cannot be read.
+        ConfigError: if one of ``keep`` is out of range.
+    """
+    image = open_image(picture)
+    pixels = np.array(image)
+    original = Panel("original", pixels, 0, float("inf"))
+    rows = []
+    for count in keep:
+        data = codec.compress(image, count)
+        ours = codec.decompress(data)
+        jpeg = encode_at_most(image, len(data))
+        theirs = decode_rgb(jpeg)
+        kept = "" if count is None else f", {count} kept"
+        rows.append(
+            (
+                original,
+                Panel("JPEG", theirs, len(jpeg), _psnr(theirs, pixels)),
+                Panel(f"tessella{kept}", ours, len(data), _psnr(ours, pixels)),
+            )
+        )
+    return Comparison(tuple(rows))
+
+
+def _psnr(pixels: Pixels, reference: Pixels) -> float:
+    images, references = (torch.from_numpy(p).permute(2, 0, 1)[None] for p in (pixels, reference))
+    return float(psnr(images, references))
+
+
+def _font(captions: Sequence[str], width: int) -> tuple[_Font, int]:
+    """Return the largest font of 6 to 28 pixels in which every caption fits, and its size."""
+    for size in range(_LARGEST_TEXT, _SMALLEST_TEXT, -1):
+        font = ImageFont.load_default(size)
+        if max(font.getlength(caption) for caption in captions) <= width:
+            return font, size
+    return ImageFont.load_default(_SMALLEST_TEXT), _SMALLEST_TEXT
+
+
+__all__ = ["Comparison", "Panel", "compare"]
