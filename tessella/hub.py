@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from tessella.tokenizers.base import Tokenizer
 
+DEFAULT_MODEL = "progressive-gq-f8"
 SHIPPED = Path(__file__).parent / "pretrained"
 SEARCH_PATH_VARIABLE = "TESSELLA_MODELS"
 
@@ -220,4 +221,4 @@ def _is_hub_id(text: str) -> bool:
     return _HUB_ID.fullmatch(text) is not None
 
 
-__all__ = ["ModelRecord", "download", "find", "load", "models", "resolve"]
+__all__ = ["DEFAULT_MODEL", "ModelRecord", "download", "find", "load", "models", "resolve"]

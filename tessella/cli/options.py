@@ -16,7 +16,6 @@ from tessella.errors import ConfigError, TessellaError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-DEFAULT_MODEL = "progressive-gq-f8"
 TOKEN_SUFFIX = ".tsl"  # noqa: S105  # the suffix of token files, not a password
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -128,7 +127,6 @@ def write_stdout(data: bytes) -> None:
 
 
 __all__ = [
-    "DEFAULT_MODEL",
     "TOKEN_SUFFIX",
     "Debug",
     "Device",

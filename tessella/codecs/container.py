@@ -255,9 +255,7 @@ def parse(
     return TokenFile(header, segments, len(body) < total, is_verified, partial)
 
 
-def _read_segments(
-    header: TokenFileHeader, body: memoryview
-) -> tuple[tuple[memoryview, ...], int]:
+def _read_segments(header: TokenFileHeader, body: memoryview) -> tuple[tuple[memoryview, ...], int]:
     segments = []
     used = 0
     for i, length in enumerate(header.lengths):

@@ -7,6 +7,8 @@ ship with the package and those on the search path (see :mod:`tessella.hub`).
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,15 +20,12 @@ from tessella.codecs.token_codec import UnpackedTokens, pack, unpack
 from tessella.codecs.token_coding import DEFAULT_OPTIONS, PackOptions
 from tessella.codecs.tokenizer_codec import TokenizerCodec
 from tessella.errors import TokenFileError
-from tessella.hub import find, models, resolve
+from tessella.hub import DEFAULT_MODEL, find, models, resolve
 from tessella.images import Picture, Pixels, atomic_file, from_pixels
 from tessella.tokens import Tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-DEFAULT_MODEL = "progressive-gq-f8"
-TOKEN_SUFFIX = ".tsl"  # noqa: S105  # the suffix of token files, not a password
 
 
 def encode(
@@ -60,7 +59,7 @@ def decode(tokens: Tokens | str | Path, *, model: str | Path | None = None) -> T
     """
     if not isinstance(tokens, Tokens):
         tokens = read(tokens, model=model)
-    codec = _codec_for(tokens, model)
+    codec = _codec_of_tokens(tokens, model)
     return from_pixels(codec.decode(tokens))
 
 
@@ -111,7 +110,7 @@ def write(
     if options.profile == PROFILE_RAW and model is None:
         data = pack(tokens, None, options)
     else:
-        data = _codec_for(tokens, model).pack(tokens, options)
+        data = _codec_of_tokens(tokens, model).pack(tokens, options)
     try:
         with atomic_file(path) as stream:
             stream.write(data)
@@ -132,14 +131,20 @@ def unpack_file(
     Raises:
         TokenFileError: if the file is damaged or its model is not here.
     """
-    try:
+    with named_errors(name):
         header = parse_header(data, limits=limits)
-        stands_alone = header.profile == PROFILE_RAW and bool(
-            header.layout and header.layout.levels
-        )
+        is_spelt_out = header.layout is not None and bool(header.layout.levels)
+        stands_alone = header.profile == PROFILE_RAW and is_spelt_out
         if model is None and stands_alone and find(header.space_id) is None:
             return unpack(data, limits=limits)
-        return _codec_named(header.space_id, model).unpack(data, limits=limits)
+        return codec_for(header.space_id, model).unpack(data, limits=limits)
+
+
+@contextmanager
+def named_errors(name: str) -> Iterator[None]:
+    """Put the name of a file before the message of a :class:`TokenFileError`."""
+    try:
+        yield
     except TokenFileError as error:
         raise type(error)(f"{name}: {error}") from error
 
@@ -174,34 +179,41 @@ def _loaded(folder: Path, device: str, _newest: int) -> TokenizerCodec:
     return TokenizerCodec.from_model(folder, device=device)
 
 
-def _codec_for(tokens: Tokens, model: str | Path | None) -> TokenizerCodec:
-    name = tokens.layout.tokenizer_id
-    if model is None and not name:
-        raise UnknownModelError(
-            "tokens without a tokenizer_id given; say which model made them: model=..."
-        )
-    return _codec_named(bytes.fromhex(name), model)
+def _codec_of_tokens(tokens: Tokens, model: str | Path | None) -> TokenizerCodec:
+    return codec_for(bytes.fromhex(tokens.layout.tokenizer_id), model)
 
 
-def _codec_named(space_id: bytes, model: str | Path | None) -> TokenizerCodec:
+def codec_for(
+    space_id: bytes, model: str | Path | None = None, *, device: str = "cpu"
+) -> TokenizerCodec:
+    """Load the model of a token space, or the one that is named instead.
+
+    Args:
+        space_id: identity of the token space or its first bytes.
+        model: a name, folder or hub id; None to search by identity.
+        device: where to put the model.
+
+    Raises:
+        TokenFileError: if no model of that token space is here.
+    """
     if model is not None:
-        return codec_of(model)
-    record = find(space_id)
+        return codec_of(model, device=device)
+    record = find(space_id) if any(space_id) else None
     if record is None:
         known = ", ".join(record.name for record in models()) or "none"
         raise UnknownModelError(
-            f"the model of token space {space_id[:8].hex()} is not here (known: {known}); give "
-            "its folder as the model, or put it on TESSELLA_MODELS"
+            f"the model of token space {space_id[:8].hex() or '(unnamed)'} is not here (known: "
+            f"{known}); give its folder as the model, or put it on TESSELLA_MODELS"
         )
-    return codec_of(record.folder)
+    return codec_of(record.folder, device=device)
 
 
 __all__ = [
-    "DEFAULT_MODEL",
-    "TOKEN_SUFFIX",
+    "codec_for",
     "codec_of",
     "decode",
     "encode",
+    "named_errors",
     "read",
     "read_bytes",
     "unpack_file",

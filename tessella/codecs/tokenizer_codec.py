@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,11 +146,4 @@ def _ordered_axis(layout: TokenLayout) -> tuple[str, int]:
     return "levels", 1
 
 
-def large_limits(max_pixels: int | None) -> Limits:
-    """Return reader's limits for pictures of at most ``max_pixels``; None for any size."""
-    if max_pixels is None:
-        return replace(DEFAULT_LIMITS, side=2**32 - 1, pixels=2**40, tokens=2**40)
-    return replace(DEFAULT_LIMITS, pixels=max_pixels)
-
-
-__all__ = ["TokenizerCodec", "keep_leading", "keep_leading_layout", "large_limits"]
+__all__ = ["TokenizerCodec", "keep_leading", "keep_leading_layout"]

@@ -42,7 +42,8 @@ class Panel:
     @property
     def bpp(self) -> float:
         """Bits of the file per pixel."""
-        return 8 * self.num_bytes / (self.pixels.shape[0] * self.pixels.shape[1])
+        height, width = self.pixels.shape[:2]
+        return float(8 * self.num_bytes / (height * width))
 
     @property
     def caption(self) -> str:

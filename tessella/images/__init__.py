@@ -10,7 +10,13 @@ from tessella.images.reading import (
 )
 from tessella.images.tensors import from_pixels, load_image, pad_to_multiple, to_pixels
 from tessella.images.tiles import Box, Tile, tiles
-from tessella.images.writing import PICTURE_SUFFIXES, atomic_file, save_image
+from tessella.images.writing import (
+    PICTURE_SUFFIXES,
+    atomic_file,
+    format_of,
+    save_image,
+    write_image,
+)
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -22,6 +28,7 @@ __all__ = [
     "Tile",
     "atomic_file",
     "decode_rgb",
+    "format_of",
     "from_pixels",
     "load_image",
     "open_image",
@@ -29,4 +36,5 @@ __all__ = [
     "save_image",
     "tiles",
     "to_pixels",
+    "write_image",
 ]

@@ -51,17 +51,34 @@ def save_image(path: Path | str, picture: Tensor | Pixels | Image.Image) -> None
         ShapeError: if the tensor is not one picture.
     """
     path = Path(path)
-    image_format, options = format_of(path)
+    format_of(path)
+    try:
+        with atomic_file(path) as stream:
+            write_image(stream, picture, path.suffix)
+    except OSError as error:
+        raise PictureError(f"{path} cannot be written: {error}") from error
+
+
+def write_image(
+    stream: BinaryIO, picture: Tensor | Pixels | Image.Image, suffix: str = ".png"
+) -> None:
+    """Write one picture to a stream, in the format of a suffix; see :func:`save_image`.
+
+    Raises:
+        PictureError: if the suffix is unknown or the format cannot hold the picture.
+        ShapeError: if the tensor is not one picture.
+    """
+    image_format, options = format_of(Path(f"picture{suffix}"))
     if isinstance(picture, Tensor):
         picture = to_pixels(picture)
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     if image_format == "PNG" and image.width * image.height > _LARGE:
         options = {"compress_level": _QUICK}
     try:
-        with atomic_file(path) as stream:
-            image.save(stream, format=image_format, **options)
-    except (OSError, ValueError) as error:
-        raise PictureError(f"{path} cannot be written: {error}") from error
+        image.save(stream, format=image_format, **options)
+    except ValueError as error:
+        size = f"{image.width}x{image.height}"
+        raise PictureError(f"{image_format} cannot hold {size} pixels: {error}") from error
 
 
 def format_of(path: Path) -> tuple[str, dict[str, Any]]:
@@ -98,4 +115,4 @@ def atomic_file(path: Path | str) -> Iterator[BinaryIO]:
         raise
 
 
-__all__ = ["PICTURE_SUFFIXES", "atomic_file", "format_of", "save_image"]
+__all__ = ["PICTURE_SUFFIXES", "atomic_file", "format_of", "save_image", "write_image"]

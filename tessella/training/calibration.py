@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from tessella.codecs.entropy.calibration import calibrate
+from tessella.codecs.entropy.bit_training import BitTraining
+from tessella.codecs.entropy.calibrate import Calibration, calibrate
 from tessella.codecs.entropy.prior import PRIOR_FILE
 from tessella.data.pictures import PictureSet
 from tessella.tokenizers.base import Tokenizer
 from tessella.tokens import Tokens
-from tessella.training.validation import read_image
+from tessella.training.config import CalibrationSection
+from tessella.training.validation import read_image, spread
 
 _log = logging.getLogger(__name__)
 
@@ -19,8 +21,8 @@ _log = logging.getLogger(__name__)
 def write_prior(
     model: Tokenizer,
     pictures: PictureSet,
-    indices: Sequence[int],
     folder: Path,
+    settings: CalibrationSection,
     *,
     side: int,
 ) -> None:
@@ -29,10 +31,11 @@ def write_prior(
     Args:
         model: the tokenizer whose tokens are to be coded.
         pictures: pictures like those that will be coded.
-        indices: which of them.
         folder: folder of the saved tokenizer.
+        settings: how many of the pictures, and how long a context model is fitted.
         side: longer sides are cut to the central part of this many pixels.
     """
+    indices = spread(len(pictures), settings.pictures)
 
     def tokens() -> Iterator[Tokens]:
         for index in indices:
@@ -40,8 +43,14 @@ def write_prior(
             if image is not None:
                 yield model.encode(image)
 
-    calibrate(tokens()).save(folder / PRIOR_FILE)
-    _log.info("entropy prior counted on %d pictures", len(indices))
+    def tell(group: int, step: int, bits: float) -> None:
+        _log.debug("context model of group %d, step %d: %.4f bits a position", group, step, bits)
+
+    _log.info("making the entropy prior from %d pictures", len(indices))
+    calibration = Calibration(
+        has_bit_model=settings.steps > 0, training=BitTraining(steps=max(settings.steps, 1))
+    )
+    calibrate(tokens(), calibration, tell).save(folder / PRIOR_FILE)
 
 
 __all__ = ["write_prior"]

@@ -202,7 +202,6 @@ class TrainerSection:
             refuses a folder that has any.
         tensorboard: write curves and pictures for TensorBoard.
         grid_pictures: validation pictures shown with their reconstructions.
-        calibration_pictures: training pictures that the entropy prior is counted on; 0 for all.
     """
 
     output: str = "runs/tessella"
@@ -218,17 +217,33 @@ class TrainerSection:
     resume: Literal["auto", "never"] = "auto"
     tensorboard: bool = True
     grid_pictures: int = 4
-    calibration_pictures: int = 1000
 
     def __post_init__(self) -> None:
         for name in ("steps", "log_every", "save_every", "keep_last"):
             _at_least(f"trainer.{name}", getattr(self, name), 1)
-        for name in ("seed", "val_every", "grid_pictures", "calibration_pictures"):
+        for name in ("seed", "val_every", "grid_pictures"):
             _at_least(f"trainer.{name}", getattr(self, name), 0)
         if not 0 <= self.ema < 1:
             raise ConfigError(f"trainer.ema={self.ema} given; expected 0 (none) to below 1")
         if not self.output:
             raise ConfigError("trainer.output is empty; give the folder of the run")
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationSection:
+    """How the entropy prior is made at the end.
+
+    Args:
+        pictures: training pictures that are tokenized for it, spread evenly; 0 for all.
+        steps: steps of fitting the context model, for each group; 0 for histograms only.
+    """
+
+    pictures: int = 1000
+    steps: int = 2000
+
+    def __post_init__(self) -> None:
+        for name in ("pictures", "steps"):
+            _at_least(f"calibration.{name}", getattr(self, name), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +255,7 @@ class TrainingConfig:
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
     loss: LossSection = field(default_factory=LossSection)
     trainer: TrainerSection = field(default_factory=TrainerSection)
+    calibration: CalibrationSection = field(default_factory=CalibrationSection)
 
 
 def dotted_keys(cls: type, prefix: str = "") -> list[str]:
@@ -266,6 +282,7 @@ def _as_tuple(sources: str | Sequence[str]) -> tuple[str, ...]:
 
 __all__ = [
     "AdversarialSection",
+    "CalibrationSection",
     "DataSection",
     "LossSection",
     "ModelSection",

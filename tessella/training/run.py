@@ -158,9 +158,7 @@ def _export(trainer: Trainer, rows: Sequence[Row], folder: Path) -> None:
         remove_folder(aside)
     model.save_pretrained(aside)
     (aside / "README.md").unlink(missing_ok=True)  # the hub mixin's empty model card
-    count = config.trainer.calibration_pictures
-    indices = spread(len(trainer.pictures), count)
-    write_prior(model, trainer.pictures, indices, aside, side=config.data.val_side)
+    write_prior(model, trainer.pictures, aside, config.calibration, side=config.data.val_side)
     val_count = len(trainer.val_pictures) if trainer.val_pictures else 0
     card = model_card(
         model,

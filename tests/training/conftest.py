@@ -33,6 +33,6 @@ def quick(photos: Path, tmp_path: Path) -> list[str]:
         f"trainer.output={tmp_path}/run",
         "trainer.device=cpu",
         "trainer.tensorboard=false",
-        "trainer.calibration_pictures=2",
+        "calibration={pictures: 2, steps: 0}",
         "trainer.log_every=1",
     ]

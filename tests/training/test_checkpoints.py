@@ -81,7 +81,7 @@ def test_a_crash_while_writing_leaves_the_one_before(
     monkeypatch.setattr(module, "write_durably", failing_write)
     if survives == 3:
         monkeypatch.setattr(module, "replace_folder", no_rename)
-    with pytest.raises(OSError, match="no space|power"):
+    with pytest.raises(OSError, match=r"no space|power"):
         checkpoints.save(2, tensors(2), STATE)
     monkeypatch.undo()
     loaded = checkpoints.load_newest()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -37,8 +38,8 @@ def test_learning_rate_warms_up_and_ends_at_the_final_rate() -> None:
     assert rates[50] == pytest.approx(0.55)  # half-way between the two
     assert rates[100] == pytest.approx(0.1)
     assert rates[25] == pytest.approx(0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2)
-    assert all(a < b for a, b in zip(rates[:9], rates[1:10], strict=True))
-    assert all(a > b for a, b in zip(rates[10:100], rates[11:], strict=True))
+    assert all(a < b for a, b in itertools.pairwise(rates[:10]))
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
 
 
 def test_multipliers_decay_and_freezing_follow_the_names() -> None:
@@ -67,7 +68,10 @@ def test_multipliers_decay_and_freezing_follow_the_names() -> None:
 
 @pytest.mark.parametrize(
     ("multipliers", "message"),
-    [({"0.weigth": 0.1}, "did you mean '0.weight'"), ({"0": 0, "1": 0, "2": 0}, "nothing to train")],
+    [
+        ({"0.weigth": 0.1}, "did you mean '0.weight'"),
+        ({"0": 0, "1": 0, "2": 0}, "nothing to train"),
+    ],
 )
 def test_wrong_multipliers(multipliers: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -90,7 +94,9 @@ def test_restored_state_continues_exactly() -> None:
     load_optimizer(again, other, saved)
     for seed in range(3, 6):
         step(other, again, seed)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True)
+    )
 
 
 def test_state_of_another_model_is_refused() -> None:

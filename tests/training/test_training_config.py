@@ -28,7 +28,10 @@ def test_shipped_configurations_are_valid(name: str) -> None:
         ("optimiser.lr=1", r"optimiser: unknown key; did you mean 'optimizer'"),
         ("loss.adversarial.wieght=1", r"did you mean 'loss\.adversarial\.weight'"),
         ("model.config.goups=3", r"did you mean 'model\.config\.groups'"),
-        ("model.config.groups=three", r"model\.config\.groups: 'three' \(str\) given; expected int"),
+        (
+            "model.config.groups=three",
+            r"model\.config\.groups: 'three' \(str\) given; expected int",
+        ),
         ("model.config.components=1000", r"model\.config: components=1000 given"),
         ("model.family=progresive_gq", "did you mean 'progressive_gq'"),
         ("model.preset=progressive-gq-f9", "did you mean 'progressive-gq-f8'"),

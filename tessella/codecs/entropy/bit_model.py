@@ -68,8 +68,10 @@ class BitModelSpec:
             and 1 <= self.hidden <= 1024
         )
         if not valid:
-            raise CheckpointError(f"{self} given; expected 1 to 64 groups of 1 to 24 bits, radii "
-                                  "up to 4 and a hidden width up to 1024")
+            raise CheckpointError(
+                f"{self} given; expected 1 to 64 groups of 1 to 24 bits, radii "
+                "up to 4 and a hidden width up to 1024"
+            )
 
     @property
     def earlier_offsets(self) -> list[tuple[int, int]]:
@@ -231,10 +233,7 @@ class BitModel:
 def zero_frequencies() -> NDArray[np.int64]:
     """Return the frequency of a 0 (of 2^16) for log odds -512 to 512 in 1/64 nat."""
     return np.array(
-        [
-            rule_q(softmax_weights([0, logit]), 16)[0]
-            for logit in range(-LOGIT_CLIP, LOGIT_CLIP + 1)
-        ]
+        [rule_q(softmax_weights([0, logit]), 16)[0] for logit in range(-LOGIT_CLIP, LOGIT_CLIP + 1)]
     )
 
 

@@ -29,6 +29,7 @@ from tessella.codecs.entropy.bit_model import (
     LOGIT_CLIP,
     SOFTMAX_BITS,
     BitModel,
+    BitModelSpec,
     GroupNet,
     zero_frequencies,
 )
@@ -39,13 +40,15 @@ from tessella.codecs.stored_layout import Run, StoredLevel
 BAND_ROWS = 128
 
 _FRACTION = 16
-_SECOND_SHIFT = 8
-_WEIGHT_CLIP = 1 << 20
+_GRADIENT_SHIFT = 8
+_WEIGHT_CLIP = 1 << 20 + _FRACTION
 _DROPPED = LOGIT_BITS - SOFTMAX_BITS
-_CHUNK_FEATURES = 1 << 22
+# makes a shifted logit the index of its frequency, rounded half up
+_LOGIT_OFFSET = (LOGIT_CLIP << _DROPPED) + (1 << _DROPPED - 1)
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 
 
 class _Step(NamedTuple):
@@ -71,6 +74,7 @@ class BitState:
         self._height, self._width = level.grid[0], level.grid[-1]
         self._values = values.reshape(self._height, self._width, -1)
         self._frequencies = zero_frequencies()
+        self._steps: dict[int, list[_Step]] = {}
 
     def costly_symbols(self, run: Run) -> int:
         """Count the tokens of a run: none is nearly free, since logits are clipped."""
@@ -82,15 +86,13 @@ class BitState:
             weights = _Weights(self._nets[g])
             for top in range(0, self._height, BAND_ROWS):
                 band = self._band(g, top)
-                bits = _bits(self._values[top : top + band.rows, :, g], band.width_bits)
-                band.own[band.inner] = 2 * bits - 1
-                signs = (2 * bits - 1).reshape(-1, band.width_bits)
-                for step in band.steps():
+                band.fill(self._values[top : top + band.rows, :, g])
+                for step in self._steps_of(band.rows):
                     hidden, logits = band.evaluate(step, weights)
-                    y = signs[step.flat].astype(np.int64)
-                    zeros = self._zero_frequencies(logits + y @ weights.within)
-                    ones = (y.T > 0).astype(np.int64)
-                    encoder.encode_bits(ones.ravel().tolist(), zeros.T.ravel().tolist())
+                    y = band.own[step.padded].astype(np.int64)
+                    zeros = self._frequencies_of(logits + y @ weights.within)
+                    bits = (y.T > 0).astype(np.int64)
+                    encoder.encode_bits(bits.ravel().tolist(), zeros.T.ravel().tolist())
                     weights.learn(hidden, y, zeros)
 
     def decode(self, run: Run, decoder: RangeDecoder) -> None:
@@ -99,52 +101,43 @@ class BitState:
             weights = _Weights(self._nets[g])
             for top in range(0, self._height, BAND_ROWS):
                 band = self._band(g, top)
-                own = band.own.reshape(-1, band.width_bits)
-                for step in band.steps():
+                for step in self._steps_of(band.rows):
                     hidden, logits = band.evaluate(step, weights)
                     y, zeros = self._decode_step(logits, weights.within, decoder)
-                    own[step.padded] = y
+                    band.own[step.padded] = y
                     weights.learn(hidden, y, zeros)
-                self._values[top : top + band.rows, :, g] = _tokens(band.own[band.inner])
+                self._values[top : top + band.rows, :, g] = band.tokens()
 
-    def _decode_step(
-        self, logits: Ints, within: Ints, decoder: RangeDecoder
-    ) -> tuple[Ints, Ints]:
-        y = np.empty_like(logits)
-        zeros = np.empty_like(logits)
-        for j in range(logits.shape[1]):
-            zeros[:, j] = self._zero_frequencies(logits[:, j])
-            bits = decoder.decode_bits(zeros[:, j].tolist())
-            y[:, j] = bits
-            y[:, j] = 2 * y[:, j] - 1
-            if j + 1 < logits.shape[1]:
-                logits[:, j + 1 :] += y[:, j : j + 1] * within[j, j + 1 :]
-        return y, zeros
+    def _decode_step(self, logits: Ints, within: Ints, decoder: RangeDecoder) -> tuple[Ints, Ints]:
+        remaining = np.ascontiguousarray((logits - within.sum(axis=0)).T)  # as if all bits were 0
+        zeros = np.empty_like(remaining)
+        bits = np.empty_like(remaining)
+        doubled = 2 * within[:, :, None]
+        for j in range(len(remaining)):
+            zeros[j] = self._frequencies_of(remaining[j])
+            bits[j] = decoder.decode_bits(zeros[j].tolist())
+            remaining[j + 1 :] += doubled[j, j + 1 :] * bits[j]
+        return 2 * bits.T - 1, zeros.T
 
-    def _zero_frequencies(self, logits: Ints) -> Ints:
-        rounded = (logits + (1 << _DROPPED - 1)) >> _DROPPED
-        return self._frequencies[np.clip(rounded, -LOGIT_CLIP, LOGIT_CLIP) + LOGIT_CLIP]
+    def _frequencies_of(self, logits: Ints) -> Ints:
+        return self._frequencies.take((logits + _LOGIT_OFFSET) >> _DROPPED, mode="clip")
+
+    def _steps_of(self, rows: int) -> list[_Step]:
+        if rows not in self._steps:
+            self._steps[rows] = list(_steps(rows, self._width, self._shape.causal_radius))
+        return self._steps[rows]
 
     def _band(self, group: int, top: int) -> _Band:
-        shape = self._shape
+        shape, net = self._shape, self._nets[group]
         rows = min(BAND_ROWS, self._height - top)
-        above = min(top, shape.causal_radius)
-        width_bits = shape.group_bits[group]
-        band = _Band(rows, self._width, shape.causal_radius, shape.causal_offsets, width_bits)
-        if above:
-            before = _bits(self._values[top - above : top, :, group], width_bits)
-            r = shape.causal_radius
-            band.own[r - above : r, r : r + self._width] = 2 * before - 1
-        net = self._nets[group]
+        above = self._values[max(0, top - shape.causal_radius) : top, :, group]
         features = shape.features(group)[0]
-        band.causal = net.stacked[features:]
-        band.base = self._earlier(group, top, rows, net.stacked[:features]) + net.stacked_bias
-        band.hidden = shape.hidden
-        return band
+        base = self._earlier(group, top, rows, net.stacked[:features]) + net.stacked_bias
+        return _Band(shape, group, base, net.stacked[features:], above)
 
     def _earlier(self, group: int, top: int, rows: int, weights: Floats) -> Floats:
-        """Return what the earlier groups contribute to a band, ``(rows * width, H + k)``."""
-        total = np.zeros((rows * self._width, weights.shape[1]), dtype=np.float32)
+        """Return what the earlier groups contribute to a band, ``(rows, width, H + k)``."""
+        total = np.zeros((rows, self._width, weights.shape[1]), dtype=np.float32)
         if group == 0:
             return total
         shape, r = self._shape, self._shape.earlier_radius
@@ -154,112 +147,116 @@ class BitState:
         inner = plane[first - top + r : last - top + r, r : r + self._width]
         column = 0
         for g, bits in enumerate(shape.group_bits[:group]):
-            inner[..., column : column + bits] = _bits(self._values[first:last, :, g], bits)
+            inner[..., column : column + bits] = _signs(self._values[first:last, :, g], bits)
             column += bits
-        inner *= 2
-        inner -= 1
         for i, (dy, dx) in enumerate(shape.earlier_offsets):
             shifted = plane[r + dy : r + dy + rows, r + dx : r + dx + self._width]
-            block = weights[i * channels : (i + 1) * channels]
-            total += shifted.reshape(-1, channels) @ block
+            total += shifted @ weights[i * channels : (i + 1) * channels]
         return total
 
 
-class _Band:
-    """A few rows of one group, and what is known of them before and while they are coded."""
+def _steps(rows: int, width: int, radius: int) -> Iterator[_Step]:
+    lag, stride = radius + 1, width + 2 * radius
+    for t in range(width + lag * (rows - 1)):
+        y = np.arange(max(0, -(-(t - width + 1) // lag)), min(rows - 1, t // lag) + 1)
+        if y.size:
+            x = t - lag * y
+            yield _Step(y * width + x, (y + radius) * stride + x + radius)
 
-    base: Floats
-    causal: Floats
-    hidden: int
+
+class _Band:
+    """A few rows of one group, and what is known of them before and while they are coded.
+
+    Args:
+        shape: of the model.
+        group: which one.
+        base: ``(rows, width, H + k)``, the contribution of earlier groups and biases.
+        causal: ``(F', H + k)``, the weights of causal features.
+        above: tokens ``(up to r, width)`` of the rows above.
+    """
 
     def __init__(
-        self,
-        rows: int,
-        width: int,
-        radius: int,
-        offsets: list[tuple[int, int]],
-        width_bits: int,
+        self, shape: BitModelSpec, group: int, base: Floats, causal: Floats, above: Ints
     ) -> None:
-        self.rows, self.width, self.width_bits = rows, width, width_bits
-        self._lag = radius + 1
-        self._radius = radius
-        self._stride = width + 2 * radius
-        self.own = np.zeros((rows + radius, self._stride, width_bits), dtype=np.int8)
-        self.inner = np.s_[radius:, radius : radius + width]
-        self._neighbours = np.array([dy * self._stride + dx for dy, dx in offsets])
+        self.rows, self._width, columns = base.shape
+        self._hidden = shape.hidden
+        self._bits = shape.group_bits[group]
+        self._base = base.reshape(-1, columns)
+        self._causal = causal
+        r = self._radius = shape.causal_radius
+        stride = self._width + 2 * r
+        self._neighbours = np.array([dy * stride + dx for dy, dx in shape.causal_offsets])
+        self._plane = np.zeros((self.rows + r, stride, self._bits), dtype=np.float32)
+        self._plane[r - len(above) : r, r : r + self._width] = _signs(above, self._bits)
+        self.own = self._plane.reshape(-1, self._bits)
 
-    def steps(self) -> Iterator[_Step]:
-        """Yield the positions of each step."""
-        lag, width, radius = self._lag, self.width, self._radius
-        for t in range(width + lag * (self.rows - 1)):
-            y = np.arange(max(0, -(-(t - width + 1) // lag)), min(self.rows - 1, t // lag) + 1)
-            if y.size:
-                x = t - lag * y
-                yield _Step(y * width + x, (y + radius) * self._stride + x + radius)
+    def fill(self, tokens: Ints) -> None:
+        """Set all tokens ``(rows, width)``; the model looks at preceding ones only."""
+        r = self._radius
+        self._plane[r:, r : r + self._width] = _signs(tokens, self._bits)
 
-    def evaluate(self, step: _Step, weights: _Weights) -> tuple[NDArray[np.float64], Ints]:
+    def tokens(self) -> Ints:
+        """Return the tokens ``(rows, width)``."""
+        r = self._radius
+        ones = self._plane[r:, r : r + self._width] > 0
+        return (ones.astype(np.int64) << np.arange(self._bits)).sum(axis=-1)
+
+    def evaluate(self, step: _Step, weights: _Weights) -> tuple[Ints, Ints]:
         """Return hidden units ``(n, H)`` and logits ``(n, k)`` before the token's own bits."""
-        own = self.own.reshape(-1, self.width_bits)
-        near = own[step.padded[:, None] + self._neighbours].reshape(len(step.flat), -1)
-        sums = (self.base[step.flat] + near.astype(np.float32) @ self.causal).astype(np.int64)
-        h = (sums[:, : self.hidden] + (1 << HIDDEN_SHIFT - 1)) >> HIDDEN_SHIFT
-        hidden = np.clip(h, 0, HIDDEN_MAX).astype(np.float64)
-        return hidden, sums[:, self.hidden :] + weights.output(hidden)
+        near = self.own.take(step.padded[:, None] + self._neighbours, axis=0)
+        sums = self._base.take(step.flat, axis=0) + near.reshape(len(near), -1) @ self._causal
+        exact = sums.astype(np.int64)
+        hidden = (exact[:, : self._hidden] + (1 << HIDDEN_SHIFT - 1)) >> HIDDEN_SHIFT
+        hidden = np.minimum(np.maximum(hidden, 0), HIDDEN_MAX)
+        return hidden, exact[:, self._hidden :] + weights.output(hidden)
 
 
 class _Weights:
-    """The weights of one group that learn while a picture is coded."""
+    """The weights of one group that learn while a picture is coded: rows of U, T and c."""
 
     def __init__(self, net: GroupNet) -> None:
+        hidden, bits = net.second.shape
+        upper = np.triu(np.ones((bits, bits), dtype=np.int64), 1)
+        start = np.zeros((hidden + bits + 1, bits), dtype=np.int64)  # c itself is in the base
+        start[:hidden] = net.second
+        start[hidden:-1] = net.within * upper
+        rates = np.full_like(start, net.rates[1] << _GRADIENT_SHIFT)
+        rates[:hidden] = net.rates[0]
+        rates[hidden:-1] *= upper
+        self._hidden = hidden
         self._shift = net.shift
-        self._rates = net.rates
-        self._upper = np.triu(np.ones(net.within.shape, dtype=np.int64), 1)
-        self._second = net.second.astype(np.int64) << _FRACTION
-        self._within = net.within.astype(np.int64) * self._upper << _FRACTION
-        self._bias = np.zeros(net.bias.size, dtype=np.int64) # change of c, which is in the base
-        self._refresh()
+        self._rates = rates
+        self._exact = start << _FRACTION
+        self._use()
 
-    def output(self, hidden: NDArray[np.float64]) -> Ints:
-        """Return the part of the logits that hidden units and learnt biases contribute."""
-        products = (hidden @ self._second_now).astype(np.int64)
-        return ((products + (1 << self._shift - 1)) >> self._shift) + self._bias_now
+    def output(self, hidden: Ints) -> Ints:
+        """Return what hidden units and the learnt change of biases add to the logits."""
+        products = (hidden.astype(np.float64) @ self._second).astype(np.int64)
+        return ((products + (1 << self._shift - 1)) >> self._shift) + self._bias
 
-    def learn(self, hidden: NDArray[np.float64], y: Ints, zeros: Ints) -> None:
+    def learn(self, hidden: Ints, y: Ints, zeros: Ints) -> None:
         """Follow the gradient of the code length of one step."""
-        if not any(self._rates):
-            return
+        features = np.concatenate([hidden, y, np.ones_like(y[:, :1])], axis=1).astype(np.float64)
         error = (y > 0) * 65536 - (65536 - zeros)
-        exact = error.astype(np.float64)
-        second = (hidden.T @ exact).astype(np.int64)
-        self._second += second * self._rates[0] >> _SECOND_SHIFT
-        within = (y.astype(np.float64).T @ exact).astype(np.int64)
-        self._within += within * self._upper * self._rates[1]
-        self._bias += error.sum(axis=0) * self._rates[1]
-        self._refresh()
+        gradient = (features.T @ error.astype(np.float64)).astype(np.int64)
+        self._exact += gradient * self._rates >> _GRADIENT_SHIFT
+        np.minimum(self._exact, _WEIGHT_CLIP, out=self._exact)
+        np.maximum(self._exact, -_WEIGHT_CLIP, out=self._exact)
+        self._use()
 
-    def _refresh(self) -> None:
-        limit = _WEIGHT_CLIP << _FRACTION
-        for array in (self._second, self._within, self._bias):
-            np.clip(array, -limit, limit, out=array)
-        half = 1 << _FRACTION - 1
-        self._second_now = ((self._second + half) >> _FRACTION).astype(np.float64)
-        self.within = (self._within + half) >> _FRACTION
-        self._bias_now = (self._bias + half) >> _FRACTION
+    def _use(self) -> None:
+        rounded = (self._exact + (1 << _FRACTION - 1)) >> _FRACTION
+        self._second: Doubles = rounded[: self._hidden].astype(np.float64)
+        self.within: Ints = rounded[self._hidden : -1]
+        self._bias: Ints = rounded[-1]
 
 
-def _bits(tokens: Ints, width: int) -> NDArray[np.int8]:
-    """Return the bits ``(..., width)`` of tokens, least significant first."""
-    bits = np.empty((*tokens.shape, width), dtype=np.int8)
-    for j in range(width):
-        bits[..., j] = tokens >> j & 1
-    return bits
-
-
-def _tokens(signs: NDArray[np.int8]) -> Ints:
-    tokens = np.zeros(signs.shape[:-1], dtype=np.int64)
-    for j in range(signs.shape[-1]):
-        tokens |= (signs[..., j] > 0).astype(np.int64) << j
-    return tokens
+def _signs(tokens: Ints, bits: int) -> NDArray[np.int8]:
+    """Return the bits ``(..., bits)`` of tokens as -1 and +1, least significant first."""
+    signs = np.empty((*tokens.shape, bits), dtype=np.int8)
+    for j in range(bits):
+        signs[..., j] = tokens >> j & 1
+    return 2 * signs - 1
 
 
 __all__ = ["BAND_ROWS", "BitState"]

@@ -7,7 +7,7 @@ reproducible: only the rounded integers ship, and only they are ever used for co
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from tessella.codecs.entropy.bit_model import (
     BitModelSpec,
     GroupNet,
 )
+from tessella.codecs.entropy.bit_state import BitState
+from tessella.codecs.entropy.range_coder import RangeEncoder
+from tessella.codecs.stored_layout import Run, StoredLevel
 from tessella.errors import ShapeError
 
 Progress = Callable[[int, int, float], None]
@@ -32,6 +35,8 @@ _INT16 = 32767
 _LARGEST_SHIFT = 20
 _STEP_SIZE = 0.1
 _REPORT_EVERY = 100
+_RATE_FACTORS = (0.0, 0.5, 1.0, 2.0, 4.0)
+_RATE_MAPS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +161,36 @@ def fit_bit_model(
         net = _fit_group(planes, group, training, rng, progress)
         chosen = rng.integers(len(planes), size=4 * training.batch_size)
         nets.append(_rounded(net, planes.features(chosen, group)[0]))
-    return BitModel(shape, nets)
+    return _tuned(BitModel(shape, nets), maps)
+
+
+def _tuned(model: BitModel, maps: Sequence[NDArray[np.integer]]) -> BitModel:
+    """Choose each group's learning rates by the bytes they give on the largest maps."""
+    largest = sorted(maps, key=lambda m: m.shape[0] * m.shape[1], reverse=True)[:_RATE_MAPS]
+    chosen = []
+    for group, net in enumerate(model.nets):
+        candidates = [
+            replace(net, rates=(round(net.rates[0] * factor), round(net.rates[1] * factor)))
+            for factor in _RATE_FACTORS
+        ]
+        sizes = [
+            sum(_coded_bytes(model, group, candidate, tokens) for tokens in largest)
+            for candidate in candidates
+        ]
+        chosen.append(candidates[sizes.index(min(sizes))])
+    return BitModel(model.shape, chosen)
+
+
+def _coded_bytes(model: BitModel, group: int, net: GroupNet, tokens: NDArray[np.integer]) -> int:
+    nets = [*model.nets[:group], net, *model.nets[group + 1 :]]
+    height, width, groups = tokens.shape
+    level = StoredLevel((height, width), tuple(1 << b for b in model.shape.group_bits))
+    values = tokens.reshape(-1, groups).astype(np.int64)
+    encoder = RangeEncoder()
+    BitState(BitModel(model.shape, nets), level, values).encode(
+        Run(0, group, 0, height * width), encoder
+    )
+    return len(encoder.finish())
 
 
 def _fit_group(

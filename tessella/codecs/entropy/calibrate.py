@@ -18,6 +18,8 @@ from tessella.tokens import LevelLayout, Tokens
 
 _LARGEST_TABLE = 2**20
 _MOST_GROUP_BITS = 12
+_COVERED = 0.9999  # of continuous values; the others are escaped
+_MOST_RANGE_BITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,8 @@ def calibrate(
     histograms = {}
     for i, level in enumerate(batches[0].layout.levels):
         values = torch.cat([b.levels[i].reshape(-1, level.groups) for b in batches])
-        for g in range(level.groups):
-            histograms[i, g] = _histogram(values[:, g], level, g, options.exponent)
+        for g, counts in enumerate(_histograms(values, level, options.exponent)):
+            histograms[i, g] = counts
     levels = batches[0].layout.levels
     model = None
     if options.has_bit_model and _is_bitwise(levels):
@@ -93,15 +95,22 @@ def _is_bitwise(levels: Sequence[LevelLayout]) -> bool:
     )
 
 
-def _histogram(
-    values: torch.Tensor, level: LevelLayout, group: int, exponent: int
-) -> NDArray[np.int64]:
+def _histograms(values: torch.Tensor, level: LevelLayout, exponent: int) -> list[NDArray[np.int64]]:
+    """Return the counts of each group of values ``(n, G)``."""
     if not level.is_continuous:
-        size = level.vocab_sizes[group]
-        if size > _LARGEST_TABLE:
-            raise ShapeError(f"an alphabet of {size} given; tables go up to {_LARGEST_TABLE}")
-        return _bounded(np.bincount(values.numpy(), minlength=size))
-    raise NotImplementedError(exponent)
+        largest = max(level.vocab_sizes)
+        if largest > _LARGEST_TABLE:
+            raise ShapeError(f"an alphabet of {largest} given; tables go up to {_LARGEST_TABLE}")
+        return [
+            _bounded(np.bincount(values[:, g].numpy(), minlength=size))
+            for g, size in enumerate(level.vocab_sizes)
+        ]
+    integers = torch.round(values.double() * 2.0**exponent).to(torch.int64).numpy()
+    reach = int(np.quantile(np.abs(integers), _COVERED))
+    bound = 1 << min(reach.bit_length(), _MOST_RANGE_BITS)
+    inside = (integers >= -bound) & (integers < bound)
+    symbols = np.where(inside, integers + bound, 2 * bound)
+    return [_bounded(np.bincount(column, minlength=2 * bound + 1)) for column in symbols.T]
 
 
 def _bounded(counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -96,9 +96,7 @@ def _to_bits(symbols: NDArray[np.int64], widths: Sequence[int]) -> NDArray[np.ui
     return bits.ravel()
 
 
-def _from_bits(
-    bits: NDArray[np.uint8], widths: Sequence[int], target: NDArray[np.int64]
-) -> None:
+def _from_bits(bits: NDArray[np.uint8], widths: Sequence[int], target: NDArray[np.int64]) -> None:
     columns = bits.reshape(target.shape[0], sum(widths))
     target[:] = 0
     column = 0

@@ -86,9 +86,7 @@ class TableCoder:
         table_of: the table of a level and group.
     """
 
-    def __init__(
-        self, levels: Sequence[StoredLevel], values: Values, table_of: TableOf
-    ) -> None:
+    def __init__(self, levels: Sequence[StoredLevel], values: Values, table_of: TableOf) -> None:
         self._levels = levels
         self._values = values
         self._table_of = table_of

@@ -91,9 +91,7 @@ def test_tables_equal_the_recordings(parity_dir: Path) -> None:
             table = table_from_weights(tensors[name])
             assert np.array_equal(np.diff(table.starts), frequencies), name
             assert table.bits == cases[i]["table_bits"][0]
-        for logits, expected in zip(
-            tensors["intlogits"], tensors["intlogits.freq"], strict=True
-        ):
+        for logits, expected in zip(tensors["intlogits"], tensors["intlogits.freq"], strict=True):
             bits = int(expected.sum()).bit_length() - 1
             assert np.array_equal(rule_q(softmax_weights(logits), bits), expected)
 

@@ -1,0 +1,20 @@
+"""Limits of token files for pictures of a known largest size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tessella.codecs.limits import DEFAULT_LIMITS, Limits
+
+_ANY_SIDE = 2**32 - 1
+_ANY_COUNT = 2**48
+
+
+def limits_for(max_pixels: int | None) -> Limits:
+    """Return the default limits for pictures of at most ``max_pixels``; None for any size."""
+    if max_pixels is None:
+        return replace(DEFAULT_LIMITS, side=_ANY_SIDE, pixels=_ANY_COUNT, tokens=_ANY_COUNT)
+    return replace(DEFAULT_LIMITS, pixels=max_pixels)
+
+
+__all__ = ["limits_for"]
