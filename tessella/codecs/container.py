@@ -26,8 +26,9 @@ from tessella.codecs.container_errors import (
     TruncatedError,
     UnsupportedVersionError,
 )
+from tessella.codecs.layout_bytes import read_layout
 from tessella.codecs.limits import DEFAULT_LIMITS, Limits
-from tessella.codecs.stored_layout import StoredLayout, read_layout, split_parts
+from tessella.codecs.stored_layout import StoredLayout, split_parts
 
 MAGIC = b"\x8eTOK"
 VERSION = 0x10
@@ -41,6 +42,8 @@ PROFILE_DEVICE_BOUND = 4
 
 ID_SIZES = (8, 4, 16, 32)
 FLAG_EXTRAS, FLAG_CRCS, FLAG_DIGEST, FLAG_LAYOUT, FLAG_CENTRED, FLAG_RESERVED = 1, 2, 4, 32, 64, 128
+
+_NOTHING = memoryview(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ class TokenFile:
     segments: tuple[memoryview, ...]
     is_truncated: bool = False
     is_verified: bool = True
-    partial: memoryview = memoryview(b"")
+    partial: memoryview = _NOTHING
 
 
 def parse_header(data: Bytes, *, limits: Limits = DEFAULT_LIMITS) -> TokenFileHeader:

@@ -21,8 +21,8 @@ from tessella.codecs.container import (
     parse_header,
 )
 from tessella.codecs.container_errors import MalformedError
+from tessella.codecs.layout_bytes import write_layout
 from tessella.codecs.limits import DEFAULT_LIMITS, Limits
-from tessella.codecs.stored_layout import write_layout
 
 
 def write(

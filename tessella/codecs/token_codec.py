@@ -16,6 +16,7 @@ from tessella.codecs.byte_reader import Bytes
 from tessella.codecs.container import TokenFile, TokenFileHeader, parse
 from tessella.codecs.container_errors import TruncatedError, UnsupportedVersionError
 from tessella.codecs.container_writer import write
+from tessella.codecs.layout_choice import find_levels
 from tessella.codecs.limits import DEFAULT_LIMITS, Limits
 from tessella.codecs.stored_layout import Part, Run, split_parts
 from tessella.codecs.token_coding import (
@@ -25,7 +26,6 @@ from tessella.codecs.token_coding import (
     check_digest,
     decode_segments,
     encode_tokens,
-    find_levels,
     join,
 )
 from tessella.codecs.token_levels import Levels, to_tokens, token_layout, truncate_levels
@@ -135,7 +135,7 @@ def unpack(
     is_named = any(header.space_id)
     space = resolver(header.space_id, header.prior_id) if resolver and is_named else None
     size = (header.height, header.width)
-    levels = find_levels(header.layout, len(header.lengths), size, space, limits)
+    levels = find_levels(header.layout, len(header.lengths), size, space, header.profile, limits)
     parts = split_parts(levels)
     if len(header.lengths) == 1:
         parts = [join(parts)]

@@ -24,16 +24,16 @@ from tessella.codecs.entropy.prior import Prior
 from tessella.codecs.entropy.raw import RawCoder
 from tessella.codecs.entropy.segments import SegmentCoder, run_values
 from tessella.codecs.entropy.static import StaticCoder
+from tessella.codecs.layout_choice import choose_layout
 from tessella.codecs.limits import DEFAULT_LIMITS, Limits
 from tessella.codecs.stored_layout import Part, StoredLayout, split_parts
 from tessella.codecs.token_levels import (
+    DEFAULT_EXPONENT,
     Arrays,
     Levels,
-    is_truncation,
     new_arrays,
     stored_levels,
     to_arrays,
-    truncate_levels,
 )
 from tessella.codecs.token_space import TokenSpace
 from tessella.errors import ConfigError
@@ -43,7 +43,6 @@ Split = Literal["auto", "parts", "single"]
 
 _ADAPTIVE_FROM = 1000
 _SMALLEST_SEGMENT_BITS = 2048
-_MOST_DERIVED_PARTS = 63
 _UNDECODED = -(2**48)  # beyond every value, and unlike for the two bounds
 
 
@@ -64,7 +63,7 @@ class PackOptions:
     profile: int | None = None
     split: Split = "auto"
     id_bytes: int = 4
-    exponent: int = 8
+    exponent: int = DEFAULT_EXPONENT
     has_digest: bool = False
     chunks: Chunks = ()
     limits: Limits = DEFAULT_LIMITS
@@ -91,6 +90,11 @@ class CodedTokens:
     segments: list[bytes]
     digest: int | None
 
+    @property
+    def size(self) -> int:
+        """Bytes of all segments."""
+        return sum(map(len, self.segments))
+
 
 def join(parts: Sequence[Part]) -> Part:
     """Return one part that codes all the given ones together."""
@@ -101,8 +105,18 @@ def encode_tokens(tokens: Tokens, space: TokenSpace | None, options: PackOptions
     """Encode one picture's tokens."""
     prior = space.prior if space else None
     profile = _chosen_profile(tokens, prior, options.profile)
-    if profile == PROFILE_RAW:
-        prior = None
+    coded = _encoded(tokens, space, profile, options)
+    if options.profile is None and prior and tokens.layout.num_values < _ADAPTIVE_FROM:
+        raw = _encoded(tokens, space, PROFILE_RAW, options)  # needs no prior_id
+        if raw.size <= coded.size + options.id_bytes:
+            return raw
+    return coded
+
+
+def _encoded(
+    tokens: Tokens, space: TokenSpace | None, profile: int, options: PackOptions
+) -> CodedTokens:
+    prior = space.prior if space and profile != PROFILE_RAW else None
     levels, arrays = to_arrays(tokens, options.exponent, prior)
     parts = split_parts(levels)
     if not _is_split(tokens, parts, options.split):
@@ -110,7 +124,7 @@ def encode_tokens(tokens: Tokens, space: TokenSpace | None, options: PackOptions
     coder = _coder(profile, levels, arrays, prior, options.limits)
     return CodedTokens(
         levels,
-        _stored_layout(tokens, levels, len(parts), space),
+        choose_layout(levels, len(parts), tokens.layout.image_size, space, prior),
         profile,
         [coder.encode(part) for part in parts],
         digest(parts, arrays) if options.has_digest else None,
@@ -149,57 +163,6 @@ def _coder(
     if profile == PROFILE_STATIC:
         return StaticCoder(levels, arrays, prior, limits)
     return AdaptiveCoder(levels, arrays, prior, limits)
-
-
-def _stored_layout(
-    tokens: Tokens, levels: Levels, segments: int, space: TokenSpace | None
-) -> StoredLayout | None:
-    """Leave the layout to the model in one-segment files, where each byte counts."""
-    explicit = StoredLayout(levels)
-    if segments > 1 or space is None or space.layout is None or any(s.channels for s in levels):
-        return explicit
-    full = stored_levels(space.layout(*tokens.layout.image_size))
-    for count, part in enumerate(split_parts(full)[:_MOST_DERIVED_PARTS], start=1):
-        if truncate_levels(full, part) == levels:
-            return None if count == 1 else StoredLayout((), count)
-    return explicit
-
-
-def find_levels(
-    layout: StoredLayout | None,
-    segments: int,
-    image_size: tuple[int, int],
-    space: TokenSpace | None,
-    limits: Limits,
-) -> Levels:
-    """Return the levels that a file of so many segments holds.
-
-    Raises:
-        TokenFileError: if they cannot be known or contradict the model.
-    """
-    full = stored_levels(space.layout(*image_size)) if space and space.layout else None
-    if layout is not None and layout.levels:
-        if full is not None and not is_truncation(layout.levels, full):
-            raise MalformedError(
-                f"the stored layout {layout.levels} is not one that the model makes of a picture "
-                f"of {image_size[1]}x{image_size[0]} pixels: {full}"
-            )
-        return layout.levels
-    if full is None:
-        raise UnknownModelError(
-            "the file leaves its layout to its model, which is not here; load the model"
-        )
-    parts = split_parts(full)
-    count = layout.derived_parts if layout is not None else segments
-    if count > len(parts) or any(level.channels for level in full):
-        raise MalformedError(
-            f"{count} parts of a layout that the model derives; it has {len(parts)}"
-        )
-    levels = truncate_levels(full, parts[count - 1])
-    total = StoredLayout(levels).num_values
-    if total > limits.tokens:
-        raise MalformedError(f"{total} tokens; the limit is {limits.tokens} (Limits.tokens)")
-    return levels
 
 
 def decode_segments(
@@ -292,6 +255,5 @@ __all__ = [
     "decode_segments",
     "digest",
     "encode_tokens",
-    "find_levels",
     "join",
 ]

@@ -20,6 +20,8 @@ from tessella.tokens import LevelLayout, TokenLayout, Tokens
 Levels = tuple[StoredLevel, ...]
 Arrays = list[NDArray[np.int64]]
 
+DEFAULT_EXPONENT = 8
+
 _MOST_RANGE_BITS = 16
 _LARGEST = 2**31 - 1
 
@@ -50,9 +52,37 @@ def truncate_levels(levels: Levels, part: Part) -> Levels:
             kept[0] = replace(level, channels=part.groups)
         else:
             kept[0] = replace(level, vocab_sizes=level.vocab_sizes[: part.groups])
-    if part.length is not None:
-        kept[0] = replace(kept[0], grid=(part.length,))
-    return tuple(kept)
+    return tuple(kept) if part.length is None else cut_length(tuple(kept), part.length)
+
+
+def cut_length(levels: Levels, length: int) -> Levels:
+    """Return the layout of the first positions of a sequence."""
+    return (replace(levels[0], grid=(length,)),)
+
+
+def quantised_like(
+    levels: Levels, quantisation: tuple[int, int] | None, prior: Prior | None
+) -> Levels | None:
+    """Fill in the quantisation of continuous levels, as files do that leave it to the model.
+
+    Args:
+        levels: of the model's layout.
+        quantisation: exponent and range to use; None for exponent 8 and the prior's range.
+        prior: the prior that the tokens are coded with.
+
+    Returns:
+        The levels, or None if a range cannot be known.
+    """
+    filled = []
+    for i, level in enumerate(levels):
+        if level.channels:
+            known = prior.range_bits(i, level.channels) if prior else None
+            exponent, bits = quantisation or (DEFAULT_EXPONENT, known)
+            if bits is None:
+                return None
+            level = replace(level, exponent=exponent, range_bits=bits)
+        filled.append(level)
+    return tuple(filled)
 
 
 def is_truncation(levels: Levels, full: Levels) -> bool:
@@ -136,10 +166,13 @@ def new_arrays(levels: Levels) -> Arrays:
 
 
 __all__ = [
+    "DEFAULT_EXPONENT",
     "Arrays",
     "Levels",
+    "cut_length",
     "is_truncation",
     "new_arrays",
+    "quantised_like",
     "stored_levels",
     "to_arrays",
     "to_tokens",

@@ -223,8 +223,9 @@ class BitModel:
             )
             nets = []
             for g, (shift, rates) in enumerate(zip(spec["shifts"], spec["rates"], strict=True)):
-                weights: list[Any] = [arrays[f"bit_model.{g}.{name}"] for name in _NAMES]
-                nets.append(GroupNet(*weights, int(shift), (int(rates[0]), int(rates[1]))))
+                weights: dict[str, Any] = {n: arrays[f"bit_model.{g}.{n}"] for n in _NAMES}
+                pace = (int(rates[0]), int(rates[1]))
+                nets.append(GroupNet(**weights, shift=int(shift), rates=pace))
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"an incomplete context model given: {error!r}") from error
         return cls(shape, nets)

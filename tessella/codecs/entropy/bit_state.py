@@ -199,7 +199,8 @@ class _Band:
         """Return the tokens ``(rows, width)``."""
         r = self._radius
         ones = self._plane[r:, r : r + self._width] > 0
-        return (ones.astype(np.int64) << np.arange(self._bits)).sum(axis=-1)
+        tokens: Ints = (ones.astype(np.int64) << np.arange(self._bits)).sum(axis=-1)
+        return tokens
 
     def evaluate(self, step: _Step, weights: _Weights) -> tuple[Ints, Ints]:
         """Return hidden units ``(n, H)`` and logits ``(n, k)`` before the token's own bits."""

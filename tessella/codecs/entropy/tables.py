@@ -117,7 +117,8 @@ def softmax_weights(logits: ArrayLike) -> NDArray[np.int64]:
     """
     a = np.asarray(logits, dtype=np.int64)
     distance = a.max(axis=-1, keepdims=True) - a
-    return _EXP_LUT[np.minimum(distance, len(EXP_LUT))]
+    weights: NDArray[np.int64] = _EXP_LUT[np.minimum(distance, len(EXP_LUT))]
+    return weights
 
 
 __all__ = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -74,9 +75,8 @@ def test_certain_prefixes_equal_the_recordings(parity_dir: Path) -> None:
             stream = tensors[f"case{i}.stream"].tobytes()
             for kept, known in case["certain_prefix"]:
                 # A whole stream needs no padding: all its symbols are known to the reader.
-                found = certain_prefix(
-                    stream[:kept], lambda d, n=len(symbols), t=chosen: d.decode_run(n, t)
-                )
+                decode = partial(RangeDecoder.decode_run, count=len(symbols), tables=chosen)
+                found = certain_prefix(stream[:kept], decode)
                 assert len(found) == known, (case["name"], kept)
                 assert found == symbols[:known]
 
