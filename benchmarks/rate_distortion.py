@@ -1,9 +1,9 @@
 """Rate and distortion of a tokenizer's files beside JPEG at the same bytes.
 
-For every picture and every number of groups q: the bits per pixel of the *file*, PSNR and MS-SSIM on
-8-bit pictures, and JPEG (Pillow, optimized, 4:2:0) at the best quality that needs no more bytes. Where
-even the lowest quality needs more, that is counted and JPEG's figures are those of the lowest quality.
-Figures are means over pictures.
+For every picture and every number of groups q: the bits per pixel of the *file*, PSNR and MS-SSIM
+on 8-bit pictures, and JPEG (Pillow, optimized, 4:2:0) at the best quality that needs no more
+bytes. Where even the lowest quality needs more, that is counted and JPEG's figures are those of
+the lowest quality. Figures are means over pictures.
 
 Example:
     python benchmarks/rate_distortion.py --images kodak/ --plot docs/images/rate-distortion.png
@@ -68,7 +68,8 @@ def means(records: list[dict[str, float]]) -> list[dict[str, float]]:
 def table(rows: list[dict[str, float]]) -> str:
     """Return the means as a Markdown table."""
     lines = [
-        "| q | nominal bpp | file bpp | PSNR dB | MS-SSIM | JPEG bpp | JPEG PSNR dB | JPEG MS-SSIM |",
+        "| q | nominal bpp | file bpp | PSNR dB | MS-SSIM "
+        "| JPEG bpp | JPEG PSNR dB | JPEG MS-SSIM |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in rows:

@@ -42,9 +42,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any], *, path: str = "") -> T:
         if key not in fields:
             raise ConfigError(_unknown(_join(path, str(key)), str(key), list(fields)))
     hints = get_type_hints(cls)
-    values = {
-        key: convert(hints[key], value, path=_join(path, key)) for key, value in data.items()
-    }
+    values = {key: convert(hints[key], value, path=_join(path, key)) for key, value in data.items()}
     missing = [
         name
         for name, f in fields.items()
@@ -59,12 +57,10 @@ def from_dict(cls: type[T], data: Mapping[str, Any], *, path: str = "") -> T:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Return a dataclass as a dictionary of plain JSON values (tuples become lists)."""
-    plain = _plain(dataclasses.asdict(config))
-    assert isinstance(plain, dict)
-    return plain
+    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
 
 
-def convert(hint: Any, value: Any, *, path: str) -> Any:
+def convert(hint: Any, value: Any, *, path: str) -> Any:  # noqa: PLR0911  # one a kind of hint
     """Check ``value`` against a type hint and return it in that type.
 
     Raises:
@@ -119,7 +115,8 @@ def _convert_tuple(args: tuple[Any, ...], value: Any, path: str) -> tuple[Any, .
     if len(value) != len(args):
         raise ConfigError(f"{path}: a list of {len(value)} given; expected {len(args)} values")
     return tuple(
-        convert(arg, v, path=f"{path}.{i}") for i, (arg, v) in enumerate(zip(args, value, strict=True))
+        convert(arg, v, path=f"{path}.{i}")
+        for i, (arg, v) in enumerate(zip(args, value, strict=True))
     )
 
 

@@ -226,8 +226,7 @@ class Tokens:
         if not isinstance(other, Tokens):
             return NotImplemented
         return self._layout == other._layout and all(
-            torch.equal(a.cpu(), b.cpu())
-            for a, b in zip(self._levels, other._levels, strict=True)
+            torch.equal(a.cpu(), b.cpu()) for a, b in zip(self._levels, other._levels, strict=True)
         )
 
     __hash__ = None  # type: ignore[assignment]  # compared by value, like a tensor
@@ -280,7 +279,7 @@ class Tokens:
                 f"a sequence of shape {tuple(flat.shape)} given; "
                 f"expected (B, {layout.num_values}) for this layout"
             )
-        parts = flat.split([level.num_values for level in layout.levels], dim=1)
+        parts = torch.split(flat, [level.num_values for level in layout.levels], dim=1)
         return cls(
             (
                 part.reshape(flat.shape[0], *level.grid, level.groups)

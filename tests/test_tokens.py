@@ -22,12 +22,8 @@ def _grid_level(grid: tuple[int, ...], sizes: tuple[int, ...]) -> LevelLayout:
 
 
 grids = st.builds(_grid_level, maps, vocabularies).map(lambda level: (level,))
-pyramids = st.lists(
-    st.builds(lambda g, s: LevelLayout(g, s), maps, vocabularies), min_size=1, max_size=5
-).map(tuple)
-lines = st.builds(
-    lambda g, s: (LevelLayout(g, s, ordered="length"),), sequences, vocabularies
-)
+pyramids = st.lists(st.builds(LevelLayout, maps, vocabularies), min_size=1, max_size=5).map(tuple)
+lines = st.builds(lambda g, s: (LevelLayout(g, s, ordered="length"),), sequences, vocabularies)
 continuous = st.builds(
     lambda g, c: (LevelLayout(g, channels=c, ordered="groups"),), maps, st.integers(1, 6)
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tessella.codecs.container_errors import MalformedError, UnknownModelError
+from tessella.codecs.container_errors import LimitError, MalformedError, UnknownModelError
 from tessella.codecs.entropy.prior import Prior
 from tessella.codecs.limits import Limits
 from tessella.codecs.stored_layout import StoredLayout, split_parts
@@ -15,6 +15,7 @@ from tessella.codecs.token_levels import (
     truncate_levels,
 )
 from tessella.codecs.token_space import TokenSpace
+from tessella.errors import ShapeError
 
 _MOST_DERIVED_PARTS = 63
 _MOST_DERIVED_LENGTH = 2**15
@@ -64,7 +65,7 @@ def find_levels(
     Raises:
         TokenFileError: if they cannot be known or contradict the model.
     """
-    full = stored_levels(space.layout(*image_size)) if space and space.layout else None
+    full = _model_levels(image_size, space)
     if layout is not None and layout.levels:
         if full is not None and not is_truncation(layout.levels, full):
             raise MalformedError(
@@ -99,8 +100,19 @@ def find_levels(
     levels = truncate_levels(levels, parts[count - 1])
     total = StoredLayout(levels).num_values
     if total > limits.tokens:
-        raise MalformedError(f"{total} tokens; the limit is {limits.tokens} (Limits.tokens)")
+        raise LimitError(f"{total} tokens; the limit is {limits.tokens} (Limits.tokens)")
     return levels
+
+
+def _model_levels(image_size: tuple[int, int], space: TokenSpace | None) -> Levels | None:
+    if space is None or space.layout is None:
+        return None
+    try:
+        return stored_levels(space.layout(*image_size))
+    except ShapeError as error:
+        raise MalformedError(
+            f"the model has no layout for {image_size[1]}x{image_size[0]} pixels: {error}"
+        ) from error
 
 
 __all__ = ["choose_layout", "find_levels"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tessella.codecs.byte_reader import Bytes
 from tessella.codecs.container import TokenFile, TokenFileHeader, parse
-from tessella.codecs.container_errors import TruncatedError, UnsupportedVersionError
+from tessella.codecs.container_errors import TruncatedError, UnknownModelError, UnsupportedVersionError
 from tessella.codecs.container_writer import write
 from tessella.codecs.layout_choice import find_levels
 from tessella.codecs.limits import DEFAULT_LIMITS, Limits
@@ -134,6 +134,11 @@ def unpack(
         raise UnsupportedVersionError("flag bit 6 at byte 5: centred padding is not supported")
     is_named = any(header.space_id)
     space = resolver(header.space_id, header.prior_id) if resolver and is_named else None
+    if header.profile and space is None:
+        raise UnknownModelError(
+            f"entropy profile {header.profile} needs prior {header.prior_id.hex()} of token space "
+            f"{header.space_id.hex()}; load the model that wrote the file"
+        )
     size = (header.height, header.width)
     levels = find_levels(header.layout, len(header.lengths), size, space, header.profile, limits)
     parts = split_parts(levels)

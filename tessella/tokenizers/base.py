@@ -144,7 +144,9 @@ class Tokenizer(nn.Module, PyTorchModelHubMixin, ABC):
                 padded = padded.contiguous()
                 parts = [self._encode(padded[i : i + 1]) for i in range(len(padded))]
                 return Tokens((torch.cat(level) for level in zip(*parts, strict=True)), layout)
-            return Tokens(self._encode(padded.contiguous(memory_format=torch.channels_last)), layout)
+            return Tokens(
+                self._encode(padded.contiguous(memory_format=torch.channels_last)), layout
+            )
 
     def decode(self, tokens: Tokens, *, generator: torch.Generator | None = None) -> Tensor:
         """Turn tokens into pictures ``(B, 3, H, W)`` in [-1, 1], clamped and cropped.
@@ -265,7 +267,9 @@ def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing; expected a folder of a saved tokenizer") from error
+        raise CheckpointError(
+            f"{path} is missing; expected a folder of a saved tokenizer"
+        ) from error
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
     wanted = {"format", "tokenizer", "config"}

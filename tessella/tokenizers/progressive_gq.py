@@ -26,6 +26,7 @@ Why it looks like this:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +120,8 @@ class _Encoder(nn.Module):
         x = self.down(F.pixel_unshuffle(x, 2))
         for block in self.blocks:
             x = block(x)
-        return self.patch(patches) + self.out(F.leaky_relu(x, SLOPE)).permute(0, 2, 3, 1)
+        learnt: Tensor = self.out(F.leaky_relu(x, SLOPE))
+        return cast(Tensor, self.patch(patches)) + learnt.permute(0, 2, 3, 1)
 
 
 class _Decoder(nn.Module):
@@ -159,8 +161,16 @@ class _Decoder(nn.Module):
         Preset(
             "progressive-gq-tiny",
             ProgressiveGQConfig(
-                groups=3, group_bits=4, latent_dim=16, components=12, step_hidden=4, stem_width=8,
-                encoder_width=16, encoder_blocks=1, decoder_width=16, decoder_blocks=1,
+                groups=3,
+                group_bits=4,
+                latent_dim=16,
+                components=12,
+                step_hidden=4,
+                stem_width=8,
+                encoder_width=16,
+                encoder_blocks=1,
+                decoder_width=16,
+                decoder_blocks=1,
                 head_width=8,
             ),
             note="for tests",
@@ -277,12 +287,11 @@ class ProgressiveGQ(Tokenizer):
         indices = tokens.levels[0]
         state = self.quantizer.indices_to_state(indices).to(self.dtype)
         kept = torch.full((1,), indices.shape[-1] - 1, device=indices.device)
-        return self.decoder(state, kept)
+        return cast(Tensor, self.decoder(state, kept))
 
 
 def _bias(layer: nn.Linear) -> Tensor:
-    assert layer.bias is not None
-    return layer.bias
+    return cast(Tensor, layer.bias)
 
 
 __all__ = ["ProgressiveGQ", "ProgressiveGQConfig"]

@@ -54,9 +54,7 @@ class Family:
 _FAMILIES: dict[str, Family] = {}
 
 
-def register(
-    name: str, *, config: type, presets: tuple[Preset, ...] = ()
-) -> Callable[[C], C]:
+def register(name: str, *, config: type, presets: tuple[Preset, ...] = ()) -> Callable[[C], C]:
     """Register a tokenizer class under a family name.
 
     Raises:

@@ -5,6 +5,8 @@ Without statistics over the picture a tile with a margin gives what the whole pi
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -50,12 +52,13 @@ class ResidualBlock(nn.Module):
                 h = torch.addcmul(h, h, scale[:, :, None, None])
         else:
             h = F.conv2d(h, weight, bias, padding=1)
-        return x + self.conv2(F.leaky_relu(h, SLOPE, inplace=not torch.is_grad_enabled()))
+        return x + cast(
+            Tensor, self.conv2(F.leaky_relu(h, SLOPE, inplace=not torch.is_grad_enabled()))
+        )
 
 
 def _bias(conv: nn.Conv2d) -> Tensor:
-    assert conv.bias is not None
-    return conv.bias
+    return cast(Tensor, conv.bias)
 
 
 __all__ = ["SLOPE", "ResidualBlock"]

@@ -91,7 +91,7 @@ class SuccessiveGQ(nn.Module):
         return torch.stack([index for _, index in self._groups_of(latents)], dim=-1)
 
     def indices_to_state(self, indices: Tensor) -> Tensor:
-        """Return the latent ``(..., D)`` that the first ``q <= G`` groups ``(..., q)`` stand for."""
+        """Return the latent ``(..., D)`` of the first ``q <= G`` groups ``(..., q)``."""
         given = indices.shape[-1]
         if not 1 <= given <= self.groups:
             raise ShapeError(f"{given} groups given; expected 1 to {self.groups}")
