@@ -6,9 +6,11 @@ bytes, values below 2^32.
 
 from __future__ import annotations
 
+from mmap import mmap
+
 from tessella.codecs.container_errors import MalformedError, TruncatedError
 
-Bytes = bytes | bytearray | memoryview
+Bytes = bytes | bytearray | memoryview | mmap
 
 
 class ByteReader:

@@ -104,6 +104,14 @@ def find_levels(
     return levels
 
 
+def model_levels(
+    image_size: tuple[int, int], space: TokenSpace | None, prior: Prior | None
+) -> Levels | None:
+    """Return the levels that a model makes of a picture, None if it cannot be known."""
+    plain = _model_levels(image_size, space)
+    return None if plain is None else quantised_like(plain, None, prior)
+
+
 def _model_levels(image_size: tuple[int, int], space: TokenSpace | None) -> Levels | None:
     if space is None or space.layout is None:
         return None
@@ -115,4 +123,4 @@ def _model_levels(image_size: tuple[int, int], space: TokenSpace | None) -> Leve
         ) from error
 
 
-__all__ = ["choose_layout", "find_levels"]
+__all__ = ["choose_layout", "find_levels", "model_levels"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -56,6 +57,38 @@ class ShardReader:
             self._offsets, self._count, self.stop = self._scan()
         else:
             self._offsets, self._count, self.stop = read_index(data, self.header)
+
+    @classmethod
+    def open(
+        cls, path: Path | str, *, limits: Limits = DEFAULT_LIMITS, recover: bool = False
+    ) -> ShardReader:
+        """Map a shard into memory; nothing but what is asked for is read from the disk.
+
+        Raises:
+            TokenFileError: if the file cannot be read or is no shard.
+        """
+        try:
+            with Path(path).open("rb") as file:
+                data: Bytes = mmap(file.fileno(), 0, access=ACCESS_READ)
+        except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+            raise TokenFileError(f"{path} cannot be read as a shard: {error}") from error
+        return cls(data, limits=limits, recover=recover)
+
+    def close(self) -> None:
+        """Unmap the file."""
+        if isinstance(self._data, mmap):
+            self._data.close()
+
+    def __enter__(self) -> ShardReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def __len__(self) -> int:
         return self._count
@@ -138,38 +171,41 @@ class ShardWriter:
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._path = Path(path)
-        exists = self._path.exists()
-        if header is None and not exists:
-            raise ConfigError(f"{path} does not exist; give a header to create it")
         self._offsets: list[int] = []
         self._keys: set[str] = set()
-        if exists:
+        self._file: BinaryIO
+        if self._path.exists():
             self.header = self._reopen(header, limits)
-            return
-        assert header is not None
-        start = write_header(header)
-        self.header = read_header(start, limits)
-        self._file: BinaryIO = self._path.open("xb")
-        self._file.write(start)
-        self._position = len(start)
+        elif header is None:
+            raise ConfigError(f"{path} does not exist; give a header to create it")
+        else:
+            start = write_header(header)
+            self.header = read_header(start, limits)
+            self._file = self._path.open("xb")
+            self._file.write(start)
+            self._position = len(start)
 
     def _reopen(self, header: ShardHeader | None, limits: Limits) -> ShardHeader:
-        data = self._path.read_bytes()
-        reader = ShardReader(data, limits=limits, recover=True)
-        if header is not None and write_header(header) != data[: reader.header.size]:
+        try:
+            reader = ShardReader.open(self._path, limits=limits)
+        except TokenFileError:  # a killed writer left no index
+            reader = ShardReader.open(self._path, limits=limits, recover=True)
+        found = reader.header
+        if header is not None and write_header(header) != write_header(found):
             raise ConfigError(
-                f"{self._path} holds pictures under {reader.header}; {header} given: use another "
-                "shard for another token space, prior or default size"
+                f"{self._path} holds pictures under {found}; {header} given: use another shard "
+                "for another token space, prior or default size"
             )
         for i, record in enumerate(reader):
             self._keys.add(record.key)
             if i % INDEX_STRIDE == 0:
                 self._offsets.append(record.start)
         self._position = reader.stop
+        reader.close()
         self._file = self._path.open("r+b")
         self._file.truncate(self._position)
         self._file.seek(self._position)
-        return reader.header
+        return found
 
     def __enter__(self) -> ShardWriter:
         return self

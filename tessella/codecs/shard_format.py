@@ -22,6 +22,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tessella.codecs.byte_reader import ByteReader, Bytes, uvarint
 from tessella.codecs.container import COLOUR_SRGB, ID_SIZES, PROFILE_DEVICE_BOUND, PROFILE_RAW
@@ -154,9 +155,7 @@ def read_header(data: Bytes, limits: Limits) -> ShardHeader:
     layout = read_layout(reader, limits) if flags & 1 else None
     stop = reader.position
     _check(bytes(data[:stop]), reader.u32("header checksum"), "header", 0)
-    return ShardHeader(
-        space_id, width, height, profile, prior_id, colour, layout, reader.position
-    )
+    return ShardHeader(space_id, width, height, profile, prior_id, colour, layout, reader.position)
 
 
 def write_record(
@@ -246,7 +245,7 @@ def write_index(offsets: Sequence[int], count: int, start: int) -> bytes:
         count: number of records.
         start: where the index will be.
     """
-    distances = (b - a for a, b in zip(offsets, offsets[1:], strict=False))
+    distances = (b - a for a, b in pairwise(offsets))
     out = bytes((INDEX_MARK,)) + uvarint(count) + b"".join(map(uvarint, distances))
     crc = zlib.crc32(out).to_bytes(4, "little")
     return out + crc + start.to_bytes(8, "little") + FOOTER_MAGIC
@@ -273,7 +272,9 @@ def read_index(data: Bytes, header: ShardHeader) -> tuple[list[int], int, int]:
     count = reader.uvarint("number of records")
     blocks = -(-count // INDEX_STRIDE)
     if blocks > end - start:
-        raise MalformedError(f"{count} records at byte {start + 1}; the index is too short for them")
+        raise MalformedError(
+            f"{count} records at byte {start + 1}; the index is too short for them"
+        )
     offsets = [header.size][:blocks]
     for _ in range(blocks - 1):
         offsets.append(offsets[-1] + reader.uvarint("distance"))

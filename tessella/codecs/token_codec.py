@@ -14,7 +14,11 @@ from dataclasses import dataclass
 
 from tessella.codecs.byte_reader import Bytes
 from tessella.codecs.container import TokenFile, TokenFileHeader, parse
-from tessella.codecs.container_errors import TruncatedError, UnknownModelError, UnsupportedVersionError
+from tessella.codecs.container_errors import (
+    TruncatedError,
+    UnknownModelError,
+    UnsupportedVersionError,
+)
 from tessella.codecs.container_writer import write
 from tessella.codecs.layout_choice import find_levels
 from tessella.codecs.limits import DEFAULT_LIMITS, Limits

@@ -37,7 +37,7 @@ from tessella.codecs.token_levels import (
 )
 from tessella.codecs.token_space import TokenSpace
 from tessella.errors import ConfigError
-from tessella.tokens import Tokens
+from tessella.tokens import TokenLayout, Tokens
 
 Split = Literal["auto", "parts", "single"]
 
@@ -104,7 +104,7 @@ def join(parts: Sequence[Part]) -> Part:
 def encode_tokens(tokens: Tokens, space: TokenSpace | None, options: PackOptions) -> CodedTokens:
     """Encode one picture's tokens."""
     prior = space.prior if space else None
-    profile = _chosen_profile(tokens, prior, options.profile)
+    profile = choose_profile(tokens.layout, prior, options.profile)
     coded = _encoded(tokens, space, profile, options)
     if options.profile is None and prior and tokens.layout.num_values < _ADAPTIVE_FROM:
         raw = _encoded(tokens, space, PROFILE_RAW, options)  # needs no prior_id
@@ -131,15 +131,16 @@ def _encoded(
     )
 
 
-def _chosen_profile(tokens: Tokens, prior: Prior | None, asked: int | None) -> int:
+def choose_profile(layout: TokenLayout, prior: Prior | None, asked: int | None) -> int:
+    """Return the entropy profile to write: the one asked for, or what pays for such tokens."""
     if asked not in (None, PROFILE_RAW, PROFILE_STATIC, PROFILE_ADAPTIVE):
         raise ConfigError(f"profile={asked} given; this version writes 0, 1 and 2")
     if asked and prior is None:
         raise ConfigError(f"profile={asked} given without a prior; give one or use profile 0")
     if asked is not None or prior is None:
         return asked or PROFILE_RAW
-    has_model = prior.bit_model is not None and prior.bit_model.suits(stored_levels(tokens.layout))
-    pays = has_model or tokens.layout.num_values >= _ADAPTIVE_FROM
+    has_model = prior.bit_model is not None and prior.bit_model.suits(stored_levels(layout))
+    pays = has_model or layout.num_values >= _ADAPTIVE_FROM
     return PROFILE_ADAPTIVE if pays else PROFILE_STATIC
 
 
@@ -252,6 +253,7 @@ __all__ = [
     "Split",
     "certain_parts",
     "check_digest",
+    "choose_profile",
     "decode_segments",
     "digest",
     "encode_tokens",

@@ -45,6 +45,11 @@ class Box(NamedTuple):
             self.right - other.left,
         )
 
+    def grown(self, multiple: int) -> Box:
+        """Return the box with its lower and right sides moved out to multiples."""
+        bottom, right = (-(-side // multiple) * multiple for side in (self.bottom, self.right))
+        return Box(self.top, self.left, bottom, right)
+
     def in_cells(self, stride: int) -> Box:
         """Return the box in cells of ``stride`` pixels, a cut cell at its end included."""
         return Box(

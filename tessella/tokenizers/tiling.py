@@ -64,8 +64,9 @@ def encode_tiled(
     for i, (core, outer) in enumerate(plan):
         part = tokenizer.encode(from_pixels(_region(source, outer)))
         for level, values, stride in zip(levels, part.levels, strides, strict=True):
-            _crop(level, core.in_cells(stride)).copy_(
-                _crop(values, core.inside(outer).in_cells(stride))
+            here, there = core.grown(tokenizer.stride), outer.grown(tokenizer.stride)
+            _crop(level, here.in_cells(stride)).copy_(
+                _crop(values, here.inside(there).in_cells(stride))
             )
         _report(on_progress, i + 1, len(plan))
     return Tokens(levels, layout)
@@ -105,7 +106,9 @@ def decode_tiled(
     canvas = np.zeros((height, width, 3), np.uint8)
     blender = _Blender(canvas)
     for i, (core, outer) in enumerate(plan):
-        part = to_pixels(tokenizer.decode(_select(tokens, outer, strides), generator=generator))
+        part = to_pixels(
+            tokenizer.decode(_select(tokens, outer, strides, tokenizer.stride), generator=generator)
+        )
         if tokenizer.halo is None:
             blender.add(part, outer)
         else:
@@ -155,10 +158,10 @@ def _crop(values: Tensor, cells: Box) -> Tensor:
     return values[:, cells.top : cells.bottom, cells.left : cells.right]
 
 
-def _select(tokens: Tokens, outer: Box, strides: list[int]) -> Tokens:
+def _select(tokens: Tokens, outer: Box, strides: list[int], padding: int) -> Tokens:
     """Return the tokens of an outer box as those of a picture of its own."""
     levels = [
-        _crop(values, outer.in_cells(stride))
+        _crop(values, outer.grown(padding).in_cells(stride))
         for values, stride in zip(tokens.levels, strides, strict=True)
     ]
     layouts = tuple(
