@@ -33,6 +33,20 @@ def replace_folder(new: Path, path: Path) -> None:
         remove_folder(old)
 
 
+def settle_folder(folder: Path, *, like: Path) -> None:
+    """Flush a folder's files to the disk and give them the permissions of one of them.
+
+    Some libraries make their files readable by the owner only, which is wrong for weights that
+    others are to load.
+    """
+    mode = like.stat().st_mode
+    for path in folder.iterdir():
+        path.chmod(mode)
+        with path.open("rb+") as stream:
+            os.fsync(stream.fileno())
+    flush_folder(folder)
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder of files and folders."""
     import shutil
@@ -51,4 +65,11 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-__all__ = ["flush_folder", "remove_folder", "replace_file", "replace_folder", "write_durably"]
+__all__ = [
+    "flush_folder",
+    "remove_folder",
+    "replace_file",
+    "replace_folder",
+    "settle_folder",
+    "write_durably",
+]

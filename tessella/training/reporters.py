@@ -178,7 +178,7 @@ class TerminalBar(Silent):
 
         self._progress = Progress(
             MofNCompleteColumn(),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=20),
             Remaining(),
             TextColumn("{task.fields[numbers]}"),
             console=Console(stderr=True),
@@ -192,9 +192,16 @@ class TerminalBar(Silent):
 
     def training(self, step: int, values: Mapping[str, float]) -> None:
         """Show the numbers beside the bar."""
-        shown = {"images_per_second": "img/s", "psnr": "dB", "loss": "loss"}
-        parts = [f"{values[name]:.4g} {unit}" for name, unit in shown.items() if name in values]
-        self._progress.update(self._task, numbers="  ".join(parts))
+        terms = ", ".join(
+            f"{name.removeprefix('loss_')} {value:.3g}"
+            for name, value in values.items()
+            if name.startswith("loss_")
+        )
+        numbers = (
+            f"{values['images_per_second']:.4g} img/s  {values['psnr']:.2f} dB  "
+            f"loss {values['loss']:.4g} ({terms})"
+        )
+        self._progress.update(self._task, numbers=numbers)
 
     def validation(self, step: int, rows: Sequence[Row]) -> None:
         """Leave a line above the bar."""

@@ -18,7 +18,7 @@ from tessella.training.calibration import write_prior
 from tessella.training.checkpoints import CheckpointFolder
 from tessella.training.config import TrainingConfig
 from tessella.training.config_file import changed_keys, load_config, parse_yaml
-from tessella.training.files import remove_folder, replace_file, replace_folder
+from tessella.training.files import remove_folder, replace_file, replace_folder, settle_folder
 from tessella.training.model_card import MODEL_CARD, model_card
 from tessella.training.prepare import make_accelerator, make_trainer, open_pictures
 from tessella.training.reporters import (
@@ -170,6 +170,7 @@ def _export(trainer: Trainer, rows: Sequence[Row], folder: Path) -> None:
         processes=trainer.accelerator.num_processes,
     )
     (aside / MODEL_CARD).write_text(card, encoding="utf-8")
+    settle_folder(aside, like=aside / MODEL_CARD)
     replace_folder(aside, folder)
 
 

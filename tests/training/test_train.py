@@ -109,6 +109,7 @@ def test_the_saved_tokenizer_is_the_averaged_model(finished: Path, photos: Path)
         "MODEL_CARD.md",
         PRIOR_FILE,
     }
+    assert len({p.stat().st_mode for p in folder.iterdir()}) == 1
     model = ProgressiveGQ.from_pretrained(folder)
     averaged = load_file(finished / "checkpoints" / "step-00000030" / "ema.safetensors")
     assert all(torch.equal(t, averaged[n]) for n, t in model.state_dict().items())
@@ -334,6 +335,7 @@ def test_the_progress_bar_goes_to_standard_error(
     out, err = capsys.readouterr()
     assert out == ""
     assert "2/2" in err
+    assert "img/s" in err
     assert "q3" in err
 
 
