@@ -139,8 +139,8 @@ def load(
     """
     import tessella.tokenizers  # noqa: F401  # fills the registry
     from tessella.errors import ConfigError
-    from tessella.tokenizers.base import read_record
     from tessella.tokenizers.registry import family
+    from tessella.tokenizers.saved import read_record
 
     folder = resolve(name_or_path)
     try:

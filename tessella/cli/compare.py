@@ -41,7 +41,9 @@ def compare(
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
-    """Draw a picture beside JPEG at the same bytes and beside ours, with bytes and PSNR.
+    """Draw a picture beside JPEG and beside ours.
+
+    JPEG gets the same bytes; bytes and PSNR are written into the sheet and printed.
 
     \b
     Examples:

@@ -66,7 +66,7 @@ def decode(  # noqa: PLR0913  # one an option
     settings = _Settings(model, chosen_device(device), keep, pixel_limit(max_pixels))
     sources = find_sources(files, {TOKEN_SUFFIX})
     tasks = plan(sources, output, suffix=".png", overwrite=overwrite)
-    run_tasks(tasks, partial(_decode, settings), jobs=jobs, verb="decoding")
+    run_tasks(tasks, partial(_decode, settings), jobs=jobs, verb="decoding", debug=debug)
 
 
 def _decode(settings: _Settings, task: Task, on_tile: OnTile | None) -> Outcome:

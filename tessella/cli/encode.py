@@ -73,7 +73,7 @@ def encode(  # noqa: PLR0913  # one an option
     )
     sources = find_sources(pictures, PICTURE_SUFFIXES)
     tasks = plan(sources, output, suffix=TOKEN_SUFFIX, overwrite=overwrite)
-    run_tasks(tasks, partial(_encode, settings), jobs=jobs, verb="encoding")
+    run_tasks(tasks, partial(_encode, settings), jobs=jobs, verb="encoding", debug=debug)
 
 
 def _encode(settings: _Settings, task: Task, on_tile: OnTile | None) -> Outcome:

@@ -25,9 +25,9 @@ def info(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Tell what is in token files: size, model, tokens, and the bytes of each segment.
+    """Tell what is in token files.
 
-    Neither the model nor the picture is needed.
+    Size, model, tokens, and the bytes of each segment; the model itself is not needed.
 
     \b
     Examples:

@@ -15,10 +15,11 @@ from tessella.hub import models as list_models
 
 @verb
 def models(*, as_json: Json = False, debug: Debug = False) -> None:
-    """List the models that can be used by name, without a network.
+    """List the models that can be used by name.
 
     These are the models that ship with the package and those in the folders that the variable
-    TESSELLA_MODELS names. A folder or a hub id (org/name) can be given to --model as well.
+    TESSELLA_MODELS names; none needs a network. A folder or a hub id (org/name) can be given to
+    --model as well.
 
     \b
     Examples:

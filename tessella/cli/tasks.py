@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import typer
 
-from tessella.cli.options import fail
+from tessella.cli.options import fail, write_stdout
 from tessella.cli.paths import Source, Task
 from tessella.cli.progress import ProgressBar
 from tessella.errors import ConfigError, TessellaError, TokenFileError
@@ -37,7 +37,9 @@ class Outcome:
 Work = Callable[[Task, OnTile | None], Outcome]
 
 
-def run_tasks(tasks: Sequence[Task], work: Work, *, jobs: int, verb: str) -> None:
+def run_tasks(
+    tasks: Sequence[Task], work: Work, *, jobs: int, verb: str, debug: bool = False
+) -> None:
     """Work on all files; one that fails does not stop the others.
 
     Args:
@@ -45,6 +47,7 @@ def run_tasks(tasks: Sequence[Task], work: Work, *, jobs: int, verb: str) -> Non
         work: does one of them; sent to other processes if ``jobs`` is more than 1.
         jobs: number of processes.
         verb: what is done, for the progress bar.
+        debug: stop at the first error and raise it.
 
     Raises:
         ConfigError: from the first file whose settings are impossible.
@@ -54,7 +57,7 @@ def run_tasks(tasks: Sequence[Task], work: Work, *, jobs: int, verb: str) -> Non
     with ProgressBar(len(tasks), verb) as bar:
         for task, result in _results(tasks, work, jobs=jobs, bar=bar):
             bar.file_done()
-            if isinstance(result, ConfigError):
+            if isinstance(result, ConfigError) or (debug and isinstance(result, Exception)):
                 raise result
             if isinstance(result, Exception):
                 failed += 1
@@ -71,8 +74,6 @@ def run_tasks(tasks: Sequence[Task], work: Work, *, jobs: int, verb: str) -> Non
 
 def _say(task: Task, outcome: Outcome) -> None:
     if task.target is None:
-        from tessella.cli.options import write_stdout
-
         write_stdout(outcome.data)
     typer.echo(outcome.line, err=task.target is None)
 
@@ -113,7 +114,6 @@ def _attempt(task: Task, work: Work, on_tile: OnTile | None) -> Outcome | Except
     try:
         return work(task, on_tile)
     except (TessellaError, OSError) as error:
-        error.__cause__ = None  # causes of other packages may not survive the way between processes
         return error
 
 

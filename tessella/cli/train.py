@@ -18,9 +18,10 @@ def train(
     *,
     debug: Debug = False,
 ) -> None:
-    """Train a tokenizer, or go on where a run in the same folder stopped.
+    """Train a tokenizer from a configuration.
 
-    Several processes: accelerate launch -m tessella.cli train ...
+    A run that was interrupted goes on where it stopped. Several processes: accelerate launch -m
+    tessella.cli train ...
 
     \b
     Examples:

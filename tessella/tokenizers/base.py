@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,15 +17,17 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from tessella.config import from_dict, to_dict
-from tessella.errors import CheckpointError, ConfigError, ShapeError
+from tessella.config import to_dict
+from tessella.errors import ShapeError
 from tessella.identity import object_digest
 from tessella.images import Picture, load_image, pad_to_multiple
+from tessella.tokenizers.saved import (
+    WEIGHTS_NAME,
+    load_weights,
+    read_config,
+    write_model,
+)
 from tessella.tokens import TokenLayout, Tokens
-
-CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
-FORMAT = 1
 
 Self = TypeVar("Self", bound="Tokenizer")
 
@@ -213,13 +214,7 @@ class Tokenizer(nn.Module, PyTorchModelHubMixin, ABC):
     # ---- saving and loading ----------------------------------------------------------------
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        from safetensors.torch import save_file
-
-        record = {"format": FORMAT, "tokenizer": self.family, "config": to_dict(self.config)}
-        text = json.dumps(record, indent=2, sort_keys=True) + "\n"
-        (save_directory / CONFIG_NAME).write_text(text, encoding="utf-8")
-        state = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
-        save_file(state, save_directory / WEIGHTS_NAME, metadata={"format": "pt"})
+        write_model(save_directory, self.family, self.config, self.state_dict())
 
     @classmethod
     def _from_pretrained(
@@ -234,79 +229,9 @@ class Tokenizer(nn.Module, PyTorchModelHubMixin, ABC):
             from tessella.hub import download
 
             folder = download(model_id, kwargs.get("revision"), kwargs.get("local_files_only"))
-        model = cls(read_config(folder, cls))
+        model = cls(read_config(folder, cls.family, cls.config_class))
         load_weights(model, folder / WEIGHTS_NAME)
         return model.to(map_location).eval()
-
-
-def read_config(folder: Path, cls: type[Tokenizer]) -> Any:
-    """Read the config dataclass of a saved tokenizer.
-
-    Raises:
-        CheckpointError: if the file is missing, damaged or of another family.
-    """
-    record = read_record(folder)
-    if cls.family and record["tokenizer"] != cls.family:
-        raise CheckpointError(
-            f"{folder} holds a {record['tokenizer']!r} tokenizer; {cls.family!r} expected: "
-            "use tessella.load(), which finds the class"
-        )
-    try:
-        return from_dict(cls.config_class, record["config"])
-    except ConfigError as error:
-        raise CheckpointError(f"{folder / CONFIG_NAME}: {error}") from error
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """Read ``config.json`` of a saved tokenizer: its format, family and config.
-
-    Raises:
-        CheckpointError: if it is missing or not such a file.
-    """
-    path = folder / CONFIG_NAME
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path} is missing; expected a folder of a saved tokenizer"
-        ) from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from error
-    wanted = {"format", "tokenizer", "config"}
-    if not isinstance(record, dict) or not wanted <= set(record):
-        raise CheckpointError(f"{path} lacks one of {sorted(wanted)}: not a saved tokenizer")
-    if record["format"] != FORMAT:
-        raise CheckpointError(
-            f"{path} has format {record['format']!r}; this version reads {FORMAT}: update tessella"
-        )
-    return record
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load safetensors strictly: nothing is loaded unless every key and shape fits.
-
-    Raises:
-        CheckpointError: listing missing, unexpected or misshapen keys.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        state = load_file(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing; expected the model's weights") from error
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
-    own = model.state_dict()
-    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
-    if missing or unexpected or shapes:
-        raise CheckpointError(
-            f"{path} does not fit the model: missing {missing[:5]}, unexpected {unexpected[:5]}, "
-            f"other shapes {sorted(shapes)[:5]} "
-            f"({len(missing)}, {len(unexpected)} and {len(shapes)} keys in all)"
-        )
-    model.load_state_dict({name: state[name].to(own[name].dtype) for name in own})
 
 
 def _check_images(images: Tensor) -> None:
@@ -319,4 +244,4 @@ def _check_images(images: Tensor) -> None:
         raise ShapeError(f"images of shape {tuple(images.shape)} given; expected no empty axis")
 
 
-__all__ = ["Tokenizer", "TokenizerOutput", "load_weights", "read_config", "read_record"]
+__all__ = ["Tokenizer", "TokenizerOutput"]

@@ -11,8 +11,9 @@ from torch import Tensor
 from tessella.data.crops import CropDataset, CropSettings, collate
 from tessella.data.pictures import PictureSet
 from tessella.errors import ConfigError
-from tessella.tokenizers.base import WEIGHTS_NAME, Tokenizer, load_weights
+from tessella.tokenizers.base import Tokenizer
 from tessella.tokenizers.registry import family
+from tessella.tokenizers.saved import WEIGHTS_NAME, load_weights
 from tessella.training.adversarial import Adversary
 from tessella.training.checkpoints import CheckpointFolder
 from tessella.training.config import (

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 METRICS = "metrics.jsonl"
+
+_WIDE = 120  # columns of a terminal that has room for the terms of the loss
 _log = logging.getLogger("tessella.training")
 
 Grid = tuple[list[str], Pixels]
@@ -192,15 +194,14 @@ class TerminalBar(Silent):
 
     def training(self, step: int, values: Mapping[str, float]) -> None:
         """Show the numbers beside the bar."""
-        terms = ", ".join(
-            f"{name.removeprefix('loss_')} {value:.3g}"
-            for name, value in values.items()
-            if name.startswith("loss_")
-        )
         numbers = (
             f"{values['images_per_second']:.4g} img/s  {values['psnr']:.2f} dB  "
-            f"loss {values['loss']:.4g} ({terms})"
+            f"loss {values['loss']:.4g}"
         )
+        if self._progress.console.width >= _WIDE:
+            terms = (name for name in values if name.startswith("loss_"))
+            parts = (f"{name.removeprefix('loss_')} {values[name]:.3g}" for name in terms)
+            numbers += f" ({', '.join(parts)})"
         self._progress.update(self._task, numbers=numbers)
 
     def validation(self, step: int, rows: Sequence[Row]) -> None:

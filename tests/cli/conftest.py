@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_runner import Result, Run
 from PIL import Image
 from tiny_model import photograph, save_tiny_model
 from typer.testing import CliRunner
@@ -35,20 +35,6 @@ def picture(work: Path) -> Path:
     path = work / "photo.png"
     Image.fromarray(np.ascontiguousarray(photograph()[100:213, 200:358])).save(path)
     return path
-
-
-class Result:
-    """What a run left behind."""
-
-    def __init__(self, code: int, stdout: bytes, stderr: str) -> None:
-        self.code, self.data, self.stderr = code, stdout, stderr
-
-    @property
-    def stdout(self) -> str:
-        return self.data.decode()
-
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture

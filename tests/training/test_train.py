@@ -328,14 +328,20 @@ def test_without_a_terminal_lines_are_logged_and_nothing_is_printed(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("columns", [80, 160])
 def test_the_progress_bar_goes_to_standard_error(
-    quick: list[str], capsys: pytest.CaptureFixture[str]
+    columns: int,
+    quick: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    train("progressive_gq_tiny", [*quick, "trainer.steps=2"], progress=True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    train("progressive_gq_tiny", [*quick, "trainer.steps=1"], progress=True)
     out, err = capsys.readouterr()
     assert out == ""
-    assert "2/2" in err
-    assert "img/s" in err
+    for shown in ("1/1", "img/s", "dB", "loss", "q3"):
+        assert shown in err
+    assert ("commitment" in err) == (columns == 160)
     assert "q3" in err
 
 
