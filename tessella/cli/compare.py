@@ -18,6 +18,7 @@ from tessella.cli.options import (
     verb,
 )
 from tessella.cli.paths import Source, plan
+from tessella.cli.tasks import prepare
 from tessella.codecs.limits import DEFAULT_LIMITS
 from tessella.errors import PictureError
 from tessella.hub import DEFAULT_MODEL
@@ -62,7 +63,7 @@ def compare(
     image = open_image(picture, max_pixels=pixel_limit(max_pixels))
     codec = codec_of(model, device=chosen_device(device))
     comparison = run(image, codec, keep=keep or [None])
-    save_image(task.target, comparison.sheet())
+    save_image(prepare(task.target), comparison.sheet())
     for row in comparison.rows:
         for panel in row[1:]:
             typer.echo(panel.caption)

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from tessella.cli.options import TOKEN_SUFFIX, Debug, Json, fail, verb
-from tessella.cli.paths import find_sources
+from tessella.cli.paths import Source, find_sources
 from tessella.cli.tasks import read_bytes
 from tessella.cli.text import rate, size, spaced
 from tessella.codecs.description import FileDescription, describe
 from tessella.codecs.picture_limits import limits_for
+from tessella.codecs.shard_description import ShardDescription, describe_shard, is_shard
 from tessella.errors import TokenFileError
 
 
@@ -27,7 +28,8 @@ def info(
 ) -> None:
     """Tell what is in token files.
 
-    Size, model, tokens, and the bytes of each segment; the model itself is not needed.
+    Size, model, tokens, and the bytes of each segment; the model itself is not needed. Shards are
+    told as a whole.
 
     \b
     Examples:
@@ -38,7 +40,7 @@ def info(
     failed = 0
     for source in find_sources(files, {TOKEN_SUFFIX}):
         try:
-            found = describe(read_bytes(source), limits=limits_for(None))
+            found = _describe(source)
         except TokenFileError as error:
             if debug:
                 raise
@@ -46,19 +48,50 @@ def info(
             failed += 1
             continue
         if as_json:
-            described.append({"file": source.name, **found.to_dict()})
+            kind = "shard" if isinstance(found, ShardDescription) else "picture"
+            described.append({"file": source.name, "kind": kind, **found.to_dict()})
         else:
-            typer.echo(_text(source.name, found))
+            typer.echo("\n".join([source.name, *_lines(found)]))
     if as_json:
         typer.echo(json.dumps(described, indent=2))
     if failed:
         raise typer.Exit(1)
 
 
-def _text(name: str, file: FileDescription) -> str:
-    """Return a description as aligned lines."""
-    model = f"{file.model}, " if file.model else ""
-    prior = f", prior {file.prior_id}" if file.prior_id else ""
+def _describe(source: Source) -> FileDescription | ShardDescription:
+    limits = limits_for(None)
+    if source.path and source.path.is_file() and is_shard(source.path):
+        return describe_shard(source.path, limits=limits)
+    return describe(read_bytes(source), limits=limits)
+
+
+def _lines(found: FileDescription | ShardDescription) -> list[str]:
+    rows = _shard_rows(found) if isinstance(found, ShardDescription) else _file_rows(found)
+    return [f"  {label:<11}{text}" for label, text in rows]
+
+
+def _shard_rows(shard: ShardDescription) -> list[tuple[str, str]]:
+    bpp = rate(8 * shard.size / max(shard.pixels, 1))
+    rest = (shard.size - shard.coded_size) / max(shard.pictures, 1)
+    return [
+        ("shard", f"{spaced(shard.pictures)} pictures, {spaced(shard.pixels)} pixels"),
+        ("file", f"{size(shard.size)} ({spaced(shard.size)} bytes), {bpp}"),
+        ("overhead", f"{rest:.1f} bytes a picture"),
+        ("model", _model(shard)),
+        ("coding", _coding(shard)),
+    ]
+
+
+def _model(found: FileDescription | ShardDescription) -> str:
+    model = f"{found.model}, " if found.model else ""
+    return f"{model}token space {found.space_id}"
+
+
+def _coding(found: FileDescription | ShardDescription) -> str:
+    return f"{found.profile}, prior {found.prior_id}" if found.prior_id else found.profile
+
+
+def _file_rows(file: FileDescription) -> list[tuple[str, str]]:
     here = "whole, checksums verified"
     if file.is_truncated:
         here = "ends early; " + (
@@ -68,8 +101,8 @@ def _text(name: str, file: FileDescription) -> str:
         ("picture", f"{file.width}x{file.height} {file.colour}"),
         ("file", f"{size(file.size)} ({spaced(file.size)} bytes), {rate(file.bpp)}; {here}"),
         ("format", f"version {file.version}, header {file.header_size} bytes"),
-        ("model", f"{model}token space {file.space_id}"),
-        ("coding", f"{file.profile}{prior}"),
+        ("model", _model(file)),
+        ("coding", _coding(file)),
     ]
     rows += [(f"level {i}", text) for i, text in enumerate(file.levels)] or [
         ("levels", "known to the model only")
@@ -84,8 +117,7 @@ def _text(name: str, file: FileDescription) -> str:
         rows.append(
             (f"segment {i}", f"{segment.holds}, {spaced(segment.size)} bytes, {up_to}{state}")
         )
-    rows += [(f"chunk {chunk}", f"{spaced(length)} bytes") for chunk, length in file.chunks]
-    return "\n".join([name, *(f"  {label:<11}{text}" for label, text in rows)])
+    return [*rows, *((f"chunk {name}", f"{spaced(length)} bytes") for name, length in file.chunks)]
 
 
 __all__ = ["info"]

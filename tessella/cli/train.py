@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from typing import Annotated
 
 import typer
@@ -30,6 +32,8 @@ def train(
     """  # noqa: D301  # \b is click's mark of a paragraph that keeps its lines
     from tessella.training.run import train as run
 
+    if not sys.stderr.isatty():  # without a progress bar, progress goes to the log
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     typer.echo(str(run(config, overrides or [])))
 
 

@@ -29,6 +29,7 @@ def write_model(folder: Path, family: str, config: Any, state: Mapping[str, Tens
     (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
     tensors = {name: t.detach().cpu().contiguous() for name, t in state.items()}
     save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+    (folder / WEIGHTS_NAME).chmod(0o644)  # safetensors makes it private to its owner
 
 
 def read_config(folder: Path, family: str, config_class: type) -> Any:

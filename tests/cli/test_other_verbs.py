@@ -11,12 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from cli_runner import Run
 from PIL import Image
 from tiny_model import photograph
 
 import tessella
 from tessella.cli.progress import ProgressBar
+from tessella.codecs.entropy.prior import PRIOR_FILE, Prior
+from tessella.codecs.shard_tokens import TokenShardWriter
+from tessella.codecs.token_space import TokenSpace
 from tessella.images import decode_rgb
 
 ROOT = Path(__file__).parent.parent.parent
@@ -65,6 +69,22 @@ def test_info_of_a_small_file_that_leaves_its_layout_to_the_model(run: Run, work
     assert result.code == 0
     assert "9x9 sRGB" in result.stdout
     assert len((work / "a.tsl").read_bytes()) <= 28 + 2 * 2 * 3
+
+
+def test_info_of_a_shard(run: Run, work: Path, model_root: Path) -> None:
+    model = tessella.load("tiny")
+    prior = Prior.load(model_root / "tiny" / PRIOR_FILE)
+    space = TokenSpace(model.space_id, model.layout, prior)
+    coded = 0
+    with TokenShardWriter(work / "a.tsl", model.layout(16, 24), space) as writer:
+        for i in range(5):
+            coded += writer.add(f"{i}", model.encode(torch.full((1, 3, 16, 24), i / 5)))
+    (record,) = json.loads(run("info", "a.tsl", "--json").stdout)
+    assert (record["kind"], record["pictures"]) == ("shard", 5)
+    assert record["pixels"] == 5 * 16 * 24
+    assert record["size"] == (work / "a.tsl").stat().st_size
+    assert 0 < record["coded_size"] < coded < record["size"]
+    assert "5 pictures, 1 920 pixels" in run("info", "a.tsl").stdout
 
 
 def test_info_and_help_need_no_torch(token_file: Path) -> None:

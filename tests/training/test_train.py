@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +11,16 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from run_records import EVERYTHING, lines
 from safetensors.torch import load_file
 from torch import nn
 
-import tessella
 from tessella.codecs.entropy.prior import PRIOR_FILE
 from tessella.errors import CheckpointError, ConfigError, TessellaError
 from tessella.images import load_image
-from tessella.tokenizers.base import Tokenizer
 from tessella.tokenizers.progressive_gq import ProgressiveGQ
 from tessella.training import train
 from tessella.training import trainer as trainer_module
-
-# everything that has state: a discriminator with LeCam, adaptive weight, MS-SSIM, averages
-EVERYTHING = [
-    "loss.ms_ssim=0.1",
-    "loss.adversarial.weight=0.1",
-    "loss.adversarial.start=1",
-    "loss.adversarial.lecam=0.01",
-    "loss.adversarial.is_adaptive=true",
-    "loss.adversarial.channels=4",
-    "loss.adversarial.layers=2",
-]
-
-
-def lines(output: Path, kind: str) -> list[dict[str, Any]]:
-    """The records of a run, without the speed."""
-    records = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    for record in records:
-        record.pop("images_per_second", None)
-    return [record for record in records if record["kind"] == kind]
 
 
 @pytest.fixture(scope="module")
@@ -343,75 +318,3 @@ def test_the_progress_bar_goes_to_standard_error(
         assert shown in err
     assert ("commitment" in err) == (columns == 160)
     assert "q3" in err
-
-
-def environment(threads: int) -> dict[str, str]:
-    """Variables of a process that finds the package where this one did."""
-    path = os.pathsep.join([str(Path(tessella.__file__).parents[1]), *sys.path])
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(threads)}
-
-
-KILLED = """
-import os, signal, sys
-import torch
-from tessella.training import train
-done = 0
-step = torch.optim.AdamW.step
-def counted(self, *args, **kwargs):
-    global done
-    done += 1
-    if done == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, *args, **kwargs)
-torch.optim.AdamW.step = counted
-train("progressive_gq_tiny", sys.argv[1:], progress=False)
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_process_is_resumed_exactly(quick: list[str], tmp_path: Path) -> None:
-    overrides = [*quick, "trainer.steps=6", "trainer.save_every=3"]
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train("progressive_gq_tiny", [*overrides, f"trainer.output={whole}"], progress=False)
-    overrides.append(f"trainer.output={parts}")
-    threads = torch.get_num_threads()
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *overrides], env=environment(threads), check=False
-    )
-    assert killed.returncode == -signal.SIGKILL
-    train("progressive_gq_tiny", overrides, progress=False)
-    assert lines(parts, "training") == lines(whole, "training")
-    name = Path("model") / "model.safetensors"
-    assert (parts / name).read_bytes() == (whole / name).read_bytes()
-
-
-PROCESSES = """
-import sys
-from tessella.training import train
-train("progressive_gq_tiny", sys.argv[1:], progress=False)
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_model(quick: list[str], tmp_path: Path) -> None:
-    # every picture keeps all groups, so that nothing random depends on the process
-    overrides = [
-        *quick, *EVERYTHING, "model.config.keep_weights=[0, 0, 1]", "trainer.steps=4",
-        "trainer.save_every=2", "loss.adversarial.start=2", "loss.adversarial.is_adaptive=false",
-    ]  # fmt: skip
-    script = tmp_path / "script.py"
-    script.write_text(PROCESSES)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
-    launch += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", str(script)]
-    both = [*overrides, f"trainer.output={tmp_path}/two"]
-    subprocess.run([*launch, *both], env=environment(1), check=True, timeout=240)
-    train("progressive_gq_tiny", [*overrides, f"trainer.output={tmp_path}/one"], progress=False)
-    one, two = (lines(tmp_path / name, "training") for name in ("one", "two"))
-    assert len(one) == len(two) == 4
-    for a, b in zip(one[:2], two[:2], strict=True):
-        assert b["loss"] == pytest.approx(a["loss"], rel=1e-3)
-        assert b["psnr"] == pytest.approx(a["psnr"], rel=1e-3)
-    rows = [lines(tmp_path / name, "validation")[-1]["rows"] for name in ("one", "two")]
-    for a, b in zip(*rows, strict=True):
-        assert b["psnr"] == pytest.approx(a["psnr"], abs=0.3)
-    assert isinstance(ProgressiveGQ.from_pretrained(tmp_path / "two" / "model"), Tokenizer)

@@ -11,7 +11,8 @@ After each step the weights follow the gradient of the code length. With the err
     U += (sum h e) rate0 / 2^24      T, c += (sum y e) rate1 / 2^16,  (sum e) rate1 / 2^16
 
 kept with 16 fractional bits (the first product is shifted down by 8, rounding to minus infinity),
-rounded half up for use, and clipped to +-2^20. Each group starts from the shipped weights.
+rounded half up for use, and clipped to +-2^20. In steps of n > 32 positions each sum is first
+replaced by ``floor(32 sum / n)``. Each group starts from the shipped weights.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ BAND_ROWS = 128
 
 _FRACTION = 16
 _GRADIENT_SHIFT = 8
+_MOST_SUMMED = 32  # a longer sum, taken at once, would overshoot
 _WEIGHT_CLIP = 1 << 20 + _FRACTION
 _DROPPED = LOGIT_BITS - SOFTMAX_BITS
 # makes a shifted logit the index of its frequency, rounded half up
@@ -240,6 +242,8 @@ class _Weights:
         features = np.concatenate([hidden, y, np.ones_like(y[:, :1])], axis=1).astype(np.float64)
         error = (y > 0) * 65536 - (65536 - zeros)
         gradient = (features.T @ error.astype(np.float64)).astype(np.int64)
+        if len(y) > _MOST_SUMMED:
+            gradient = gradient * _MOST_SUMMED // len(y)
         self._exact += gradient * self._rates >> _GRADIENT_SHIFT
         np.minimum(self._exact, _WEIGHT_CLIP, out=self._exact)
         np.maximum(self._exact, -_WEIGHT_CLIP, out=self._exact)
