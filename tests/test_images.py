@@ -239,7 +239,7 @@ def test_background_is_white_by_default() -> None:
 
 
 def test_transparent_palette_key_and_grey_key() -> None:
-    palette = Image.fromarray(np.array([[0, 1], [2, 1]], np.uint8), mode=None).convert("P")
+    palette = Image.frombytes("P", (2, 2), bytes([0, 1, 2, 1]))
     palette.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
     data = encoded(palette, "PNG", transparency=bytes([255, 0, 128]))
     read = decode_rgb(data, background=(0, 0, 0)).astype(int)
@@ -255,7 +255,7 @@ def test_transparent_palette_key_and_grey_key() -> None:
 
 def test_cmyk_without_profile() -> None:
     ink = np.random.default_rng(0).integers(0, 256, (6, 8, 4), dtype=np.uint8)
-    read = decode_rgb(encoded(Image.fromarray(ink, "CMYK"), "TIFF"))
+    read = decode_rgb(encoded(Image.frombytes("CMYK", (8, 6), ink.tobytes()), "TIFF"))
     expected = (255.0 - ink[..., :3]) * (255.0 - ink[..., 3:]) / 255
     assert np.abs(read - expected).max() <= 1
 
@@ -269,7 +269,7 @@ def test_cmyk_jpeg_is_not_inverted() -> None:
 def test_lab_matches_scikit_image() -> None:
     lab = np.zeros((1, 3, 3), np.uint8)
     lab[0] = [[128, 0, 0], [200, 20, 246], [60, 236, 30]]  # L of 255; a, b signed
-    read = decode_rgb(Image.fromarray(lab, "LAB"))
+    read = decode_rgb(Image.frombytes("LAB", (3, 1), lab.tobytes()))
     signed = lab.astype(np.int16)
     signed[..., 1:] = lab[..., 1:].astype(np.int8)
     expected = color.lab2rgb(signed * [100 / 255, 1, 1], illuminant="D65")

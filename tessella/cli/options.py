@@ -115,15 +115,14 @@ def is_terminal(stream: Any) -> bool:
     return bool(getattr(stream, "isatty", lambda: False)())
 
 
-def write_stdout(data: bytes) -> None:
-    """Write bytes to standard output.
+def check_stdout() -> None:
+    """Check that bytes may go to standard output.
 
     Raises:
         typer.BadParameter: if that is a terminal.
     """
     if is_terminal(sys.stdout):
-        raise typer.BadParameter("refusing to write binary data to a terminal; redirect it or -o")
-    typer.echo(data, nl=False)
+        raise typer.BadParameter("bytes would go to a terminal; redirect it, or give -o FILE")
 
 
 __all__ = [
@@ -138,10 +137,10 @@ __all__ = [
     "ModelOfFile",
     "Output",
     "Overwrite",
+    "check_stdout",
     "chosen_device",
     "fail",
     "is_terminal",
     "pixel_limit",
     "verb",
-    "write_stdout",
 ]

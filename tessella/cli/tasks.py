@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import typer
 
-from tessella.cli.options import fail, write_stdout
+from tessella.cli.options import check_stdout, fail
 from tessella.cli.paths import Source, Task
 from tessella.cli.progress import ProgressBar
 from tessella.errors import ConfigError, TessellaError, TokenFileError
@@ -52,7 +52,10 @@ def run_tasks(
     Raises:
         ConfigError: from the first file whose settings are impossible.
         typer.Exit: with code 1 if a file failed.
+        typer.BadParameter: if bytes would go to a terminal.
     """
+    if any(task.target is None for task in tasks):
+        check_stdout()
     failed = 0
     with ProgressBar(len(tasks), verb) as bar:
         for task, result in _results(tasks, work, jobs=jobs, bar=bar):
@@ -74,7 +77,7 @@ def run_tasks(
 
 def _say(task: Task, outcome: Outcome) -> None:
     if task.target is None:
-        write_stdout(outcome.data)
+        typer.echo(outcome.data, nl=False)
     typer.echo(outcome.line, err=task.target is None)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tessella.codecs.byte_reader import Bytes
-from tessella.codecs.container import TokenFile, TokenFileHeader, parse
+from tessella.codecs.container import PROFILE_ADAPTIVE, TokenFile, TokenFileHeader, parse
 from tessella.codecs.container_errors import (
     TruncatedError,
     UnknownModelError,
@@ -136,6 +136,10 @@ def unpack(
     header = file.header
     if header.is_centred:
         raise UnsupportedVersionError("flag bit 6 at byte 5: centred padding is not supported")
+    if header.profile > PROFILE_ADAPTIVE:
+        raise UnsupportedVersionError(
+            f"entropy profile {header.profile} needs a generator; this version decodes 0 to 2"
+        )
     is_named = any(header.space_id)
     space = resolver(header.space_id, header.prior_id) if resolver and is_named else None
     if header.profile and space is None:

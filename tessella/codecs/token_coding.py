@@ -17,7 +17,6 @@ from tessella.codecs.container_errors import (
     ChecksumError,
     MalformedError,
     UnknownModelError,
-    UnsupportedVersionError,
 )
 from tessella.codecs.entropy.adaptive import AdaptiveCoder
 from tessella.codecs.entropy.prior import Prior
@@ -155,10 +154,6 @@ def _coder(
 ) -> SegmentCoder:
     if profile == PROFILE_RAW:
         return RawCoder(levels, arrays)
-    if profile not in (PROFILE_STATIC, PROFILE_ADAPTIVE):
-        raise UnsupportedVersionError(
-            f"entropy profile {profile} needs a generator or a network; this version decodes 0 to 2"
-        )
     if prior is None:
         raise UnknownModelError(f"entropy profile {profile} needs the prior of its model")
     if profile == PROFILE_STATIC:

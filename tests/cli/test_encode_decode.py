@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,15 @@ def test_standard_streams(run: Run, picture: Path) -> None:
     assert np.array_equal(decode_rgb(io.BytesIO(back.data)), decode_rgb("back.png"))
     run("encode", "-", "-m", "tiny", "-o", "in.tsl", stdin=picture.read_bytes())
     assert Path("in.tsl").read_bytes() == result.data
+
+
+def test_bytes_do_not_go_to_a_terminal(
+    run: Run, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tessella.cli.options.is_terminal", lambda stream: stream is sys.stdout)
+    result = run("encode", picture, "-m", "tiny", "-o", "-")
+    assert (result.code, result.data) == (2, b"")
+    assert "bytes would go to a terminal" in result.stderr
 
 
 def test_folders_keep_their_structure(run: Run, picture: Path, work: Path) -> None:

@@ -102,7 +102,7 @@ def _histograms(values: torch.Tensor, level: LevelLayout, exponent: int) -> list
         if largest > _LARGEST_TABLE:
             raise ShapeError(f"an alphabet of {largest} given; tables go up to {_LARGEST_TABLE}")
         return [
-            _bounded(np.bincount(values[:, g].numpy(), minlength=size))
+            _smoothed(np.bincount(values[:, g].numpy(), minlength=size))
             for g, size in enumerate(level.vocab_sizes)
         ]
     integers = torch.round(values.double() * 2.0**exponent).to(torch.int64).numpy()
@@ -110,10 +110,12 @@ def _histograms(values: torch.Tensor, level: LevelLayout, exponent: int) -> list
     bound = 1 << min(reach.bit_length(), _MOST_RANGE_BITS)
     inside = (integers >= -bound) & (integers < bound)
     symbols = np.where(inside, integers + bound, 2 * bound)
-    return [_bounded(np.bincount(column, minlength=2 * bound + 1)) for column in symbols.T]
+    return [_smoothed(np.bincount(column, minlength=2 * bound + 1)) for column in symbols.T]
 
 
-def _bounded(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _smoothed(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Add half a count to each (Krichevsky-Trofimov), doubled to stay in integers, and bound it."""
+    counts = 2 * counts + 1
     shift = max(0, int(counts.max()).bit_length() - MAX_WEIGHT.bit_length())
     return -(-counts >> shift)
 

@@ -65,7 +65,7 @@ class RawCoder:
         if padding is not None and data.size < size:
             data = np.concatenate([data, np.full(size - data.size, padding, dtype=np.uint8)])
         bits = np.unpackbits(data, bitorder="little")
-        if data.size != size or bits[sum(counts) :].any():
+        if data.size != size or (padding is None and bits[sum(counts) :].any()):
             raise MalformedError(
                 f"a packed segment of {data.size} bytes; expected {size} for {sum(counts)} bits, "
                 "the last ones 0"
