@@ -23,7 +23,12 @@ class Golden:
     data: bytes
     sha256: str
     tokens: Tokens
-    resolver: Resolver
+    space: TokenSpace
+
+    @property
+    def resolver(self) -> Resolver:
+        """Finds the file's token space."""
+        return resolver_for([self.space])
 
 
 def load(name: str) -> Golden:
@@ -43,7 +48,7 @@ def load(name: str) -> Golden:
         Prior.load(path) if path.exists() else None,
     )
     data = (FOLDER / f"{name}.tsl").read_bytes()
-    return Golden(name, data, entry["sha256"], tokens, resolver_for([space]))
+    return Golden(name, data, entry["sha256"], tokens, space)
 
 
 NAMES = sorted(json.loads((FOLDER / "golden.json").read_text())["files"])
