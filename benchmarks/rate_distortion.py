@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
-import tessella
+from tessella.codecs.files import codec_of
 from tessella.codecs.jpeg import encode_at_most
 from tessella.eval import ms_ssim, psnr
 from tessella.images import decode_rgb, from_pixels, to_pixels
@@ -27,19 +28,19 @@ from tessella.images import decode_rgb, from_pixels, to_pixels
 
 def measure(model_name: str, files: list[Path]) -> list[dict[str, float]]:
     """Return one record a picture and number of groups."""
-    model = tessella.load(model_name)
+    codec = codec_of(model_name)
     records = []
     for file in files:
         pixels = decode_rgb(file)
         height, width = pixels.shape[:2]
-        tokens = model.encode(from_pixels(pixels))
+        tokens = codec.tokenizer.encode(from_pixels(pixels))
         for groups in range(1, tokens.layout.levels[0].groups + 1):
             kept = tokens.truncate(groups=groups)
-            data = tessella.pack(kept)
-            jpeg = encode_at_most(pixels, len(data))
+            data = codec.pack(kept)
+            jpeg = encode_at_most(Image.fromarray(pixels), len(data))
             record = {"q": groups, "bpp": 8 * len(data) / (height * width)}
             record["nominal_bpp"] = kept.bits / (height * width)
-            record |= _quality("", pixels, to_pixels(model.decode(kept)))
+            record |= _quality("", pixels, to_pixels(codec.tokenizer.decode(kept)))
             record |= _quality("jpeg_", pixels, decode_rgb(jpeg))
             record["jpeg_bpp"] = 8 * len(jpeg) / (height * width)
             records.append(record)
