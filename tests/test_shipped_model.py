@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def test_every_group_adds_bytes_and_quality(codec: TokenizerCodec, pixels: np.nd
         sizes.append(len(data))
         quality.append(_psnr(codec.decode(back.tokens), pixels))
     assert sizes == sorted(sizes)
-    assert all(b > a for a, b in zip(quality, quality[1:], strict=False))
+    assert all(b > a for a, b in pairwise(quality))
     # entropy coding must save something over eight bits a group
     assert sizes[-1] < 0.95 * 64 * 96 * 8
     assert quality[-1] > 29

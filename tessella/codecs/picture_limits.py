@@ -11,10 +11,16 @@ _ANY_COUNT = 2**48
 
 
 def limits_for(max_pixels: int | None) -> Limits:
-    """Return the default limits for pictures of at most ``max_pixels``; None for any size."""
+    """Return limits for pictures of at most ``max_pixels``; None for any size.
+
+    Beyond the default number of pixels their sides and numbers of tokens may grow as well.
+    """
     if max_pixels is None:
         return replace(DEFAULT_LIMITS, side=_ANY_SIDE, pixels=_ANY_COUNT, tokens=_ANY_COUNT)
-    return replace(DEFAULT_LIMITS, pixels=max_pixels)
+    if max_pixels <= DEFAULT_LIMITS.pixels:
+        return replace(DEFAULT_LIMITS, pixels=max_pixels)
+    side = min(max_pixels, _ANY_SIDE)
+    return replace(DEFAULT_LIMITS, side=side, pixels=max_pixels, tokens=max_pixels)
 
 
 __all__ = ["limits_for"]

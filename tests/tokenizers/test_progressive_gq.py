@@ -71,6 +71,20 @@ def test_quantizer_agrees_with_the_equations(generator: torch.Generator) -> None
     assert agreeing >= 39
 
 
+def test_inference_gives_the_codes_of_training(generator: torch.Generator) -> None:
+    quantizer = SuccessiveGQ(6, groups=3, group_bits=4, hidden=5)
+    with torch.no_grad():
+        for parameter in quantizer.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.4)
+    latents = torch.randn(2, 9, 11, 6, generator=generator)
+    trained = quantizer(latents)
+    with torch.inference_mode():
+        fast = quantizer(latents)
+    same = (fast.indices == trained.indices).all(dim=-1)
+    assert float(same.float().mean()) > 0.99  # rounding may flip a sign at zero
+    torch.testing.assert_close(fast.states[:, same], trained.states[:, same].detach())
+
+
 @pytest.mark.parametrize("kept", [1, 2, 3])
 def test_indices_give_the_state_of_their_prefix(kept: int, generator: torch.Generator) -> None:
     quantizer = SuccessiveGQ(6, groups=3, group_bits=4, hidden=5)

@@ -23,13 +23,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tessella.codecs.entropy.tables import rule_q, softmax_weights
+from tessella.codecs.entropy.range_coder import BINARY_BITS
+from tessella.codecs.entropy.tables import softmax_weights
 from tessella.codecs.stored_layout import StoredLevel
 from tessella.errors import CheckpointError
 
@@ -38,6 +39,7 @@ HIDDEN_SHIFT = 5
 LOGIT_BITS = 12
 SOFTMAX_BITS = 6
 LOGIT_CLIP = 512
+MAX_RATE = 1 << 20
 
 _EXACT = 1 << 24
 _NAMES = ("first", "first_bias", "second", "direct", "bias", "within")
@@ -133,7 +135,7 @@ class GroupNet:
                 f"context weights that reach sums of {reach} given; expected less than 2^24, which "
                 "float32 holds exactly"
             )
-        if not 1 <= self.shift <= 20 or not all(0 <= rate <= 1 << 20 for rate in self.rates):
+        if not 1 <= self.shift <= 20 or not all(0 <= rate <= MAX_RATE for rate in self.rates):
             raise CheckpointError(
                 f"shift {self.shift} and rates {self.rates} given; expected 1 to 20 and 0 to 2^20"
             )
@@ -231,11 +233,20 @@ class BitModel:
         return cls(shape, nets)
 
 
+@cache
 def zero_frequencies() -> NDArray[np.int64]:
-    """Return the frequency of a 0 (of 2^16) for log odds -512 to 512 in 1/64 nat."""
-    return np.array(
-        [rule_q(softmax_weights([0, logit]), 16)[0] for logit in range(-LOGIT_CLIP, LOGIT_CLIP + 1)]
-    )
+    """Return the frequency of a 0 (of 2^16) for log odds -512 to 512 in 1/64 nat.
+
+    That is rule Q of the integer softmax of 0 and the log odds, for all of them at once.
+    """
+    logits = np.arange(-LOGIT_CLIP, LOGIT_CLIP + 1)
+    weights = softmax_weights(np.stack([np.zeros_like(logits), logits], axis=1))
+    slots = 1 << BINARY_BITS
+    frequencies = 1 + weights * (slots - 2) // weights.sum(axis=1, keepdims=True)
+    rest = slots - frequencies.sum(axis=1)
+    zeros: NDArray[np.int64] = frequencies[:, 0] + np.where(weights[:, 0] >= weights[:, 1], rest, 0)
+    zeros.flags.writeable = False
+    return zeros
 
 
 __all__ = [
@@ -243,6 +254,7 @@ __all__ = [
     "HIDDEN_SHIFT",
     "LOGIT_BITS",
     "LOGIT_CLIP",
+    "MAX_RATE",
     "SOFTMAX_BITS",
     "BitModel",
     "BitModelSpec",

@@ -2,8 +2,9 @@
 
 A group is coded in bands of 128 rows, a band in steps t = 0, 1, ...: step t holds the positions
 ``x + (r + 1) y = t`` of the band (r is the causal radius), top to bottom, so that all their causal
-neighbours are done. Within a step bit 0 of all positions comes first, then bit 1, and so on; the
-positions of a step are therefore independent and are evaluated together.
+neighbours are done. The positions of a step do not depend on each other and are evaluated together.
+Their bits are coded in chunks of four: first bits 0 to 3 of each position, one position after
+another, then bits 4 to 7 of each, and so on.
 
 After each step the weights follow the gradient of the code length. With the error
 ``e = 2^16 bit - (2^16 - f0)`` of each bit, f0 the frequency of a 0 it was coded with::
@@ -39,6 +40,7 @@ from tessella.codecs.entropy.segments import run_groups
 from tessella.codecs.stored_layout import Run, StoredLevel
 
 BAND_ROWS = 128
+CHUNK_BITS = 4
 
 _FRACTION = 16
 _GRADIENT_SHIFT = 8
@@ -54,10 +56,11 @@ Doubles = NDArray[np.float64]
 
 
 class _Step(NamedTuple):
-    """Positions coded together: their place in the band and in its padded plane."""
+    """Positions coded together: places in the band, in its padded plane, of their neighbours."""
 
     flat: Ints
     padded: Ints
+    neighbours: Ints
 
 
 class BitState:
@@ -75,7 +78,7 @@ class BitState:
         self._level = level
         self._height, self._width = level.grid[0], level.grid[-1]
         self._values = values.reshape(self._height, self._width, -1)
-        self._frequencies = zero_frequencies()
+        self._table = zero_frequencies()
         self._steps: dict[int, list[_Step]] = {}
 
     def costly_symbols(self, run: Run) -> int:
@@ -91,10 +94,12 @@ class BitState:
                 band.fill(self._values[top : top + band.rows, :, g])
                 for step in self._steps_of(band.rows):
                     hidden, logits = band.evaluate(step, weights)
-                    y = band.own[step.padded].astype(np.int64)
-                    zeros = self._frequencies_of(logits + y @ weights.within)
-                    bits = (y.T > 0).astype(np.int64)
-                    encoder.encode_bits(bits.ravel().tolist(), zeros.T.ravel().tolist())
+                    y = band.own.take(step.padded, axis=0)
+                    zeros = self._frequencies_of(logits, y, weights)
+                    for start in range(0, y.shape[1], CHUNK_BITS):
+                        chunk = np.s_[:, start : start + CHUNK_BITS]
+                        bits = (y[chunk] > 0).ravel().tolist()
+                        encoder.encode_bits(bits, zeros[chunk].ravel().tolist())
                     weights.learn(hidden, y, zeros)
 
     def decode(self, run: Run, decoder: RangeDecoder) -> None:
@@ -105,28 +110,33 @@ class BitState:
                 band = self._band(g, top)
                 for step in self._steps_of(band.rows):
                     hidden, logits = band.evaluate(step, weights)
-                    y, zeros = self._decode_step(logits, weights.within, decoder)
+                    y = self._decode_step(logits, weights, decoder)
                     band.own[step.padded] = y
-                    weights.learn(hidden, y, zeros)
+                    weights.learn(hidden, y, self._frequencies_of(logits, y, weights))
                 self._values[top : top + band.rows, :, g] = band.tokens()
 
-    def _decode_step(self, logits: Ints, within: Ints, decoder: RangeDecoder) -> tuple[Ints, Ints]:
-        remaining = np.ascontiguousarray((logits - within.sum(axis=0)).T)  # as if all bits were 0
-        zeros = np.empty_like(remaining)
-        bits = np.empty_like(remaining)
-        doubled = 2 * within[:, :, None]
-        for j in range(len(remaining)):
-            zeros[j] = self._frequencies_of(remaining[j])
-            bits[j] = decoder.decode_bits(zeros[j].tolist())
-            remaining[j + 1 :] += doubled[j, j + 1 :] * bits[j]
-        return 2 * bits.T - 1, zeros.T
+    def _decode_step(self, logits: Ints, weights: _Weights, decoder: RangeDecoder) -> Doubles:
+        y = np.zeros(logits.shape)
+        for start in range(0, logits.shape[1], CHUNK_BITS):
+            stop = min(start + CHUNK_BITS, logits.shape[1])
+            tree = _TREES[stop - start]
+            known = logits[:, start:stop]
+            if start:
+                known = known + (y[:, :start] @ weights.within[:start, start:stop]).astype(np.int64)
+            # the logit of every node of the tree of this chunk's bits, whatever is decoded
+            inside = (tree.lower @ weights.within[start:stop, start:stop]).astype(np.int64)
+            nodes = known.take(tree.bit, axis=1) + inside[tree.node, tree.bit]
+            rows = self._table.take(nodes >> _DROPPED, mode="clip").tolist()
+            y[:, start:stop] = tree.signs.take(decoder.decode_trees(rows, stop - start), axis=0)
+        return y
 
-    def _frequencies_of(self, logits: Ints) -> Ints:
-        return self._frequencies.take((logits + _LOGIT_OFFSET) >> _DROPPED, mode="clip")
+    def _frequencies_of(self, logits: Ints, y: NDArray[np.floating], weights: _Weights) -> Ints:
+        exact = logits + (y @ weights.within).astype(np.int64)
+        return self._table.take(exact >> _DROPPED, mode="clip")
 
     def _steps_of(self, rows: int) -> list[_Step]:
         if rows not in self._steps:
-            self._steps[rows] = list(_steps(rows, self._width, self._shape.causal_radius))
+            self._steps[rows] = list(_steps(rows, self._width, self._shape))
         return self._steps[rows]
 
     def _band(self, group: int, top: int) -> _Band:
@@ -135,6 +145,8 @@ class BitState:
         above = self._values[max(0, top - shape.causal_radius) : top, :, group]
         features = shape.features(group)[0]
         base = self._earlier(group, top, rows, net.stacked[:features]) + net.stacked_bias
+        base[..., : shape.hidden] += 1 << HIDDEN_SHIFT - 1
+        base[..., shape.hidden :] += _LOGIT_OFFSET
         return _Band(shape, group, base, net.stacked[features:], above)
 
     def _earlier(self, group: int, top: int, rows: int, weights: Floats) -> Floats:
@@ -157,13 +169,50 @@ class BitState:
         return total
 
 
-def _steps(rows: int, width: int, radius: int) -> Iterator[_Step]:
+def _steps(rows: int, width: int, shape: BitModelSpec) -> Iterator[_Step]:
+    radius = shape.causal_radius
     lag, stride = radius + 1, width + 2 * radius
+    offsets = np.array([dy * stride + dx for dy, dx in shape.causal_offsets])
     for t in range(width + lag * (rows - 1)):
         y = np.arange(max(0, -(-(t - width + 1) // lag)), min(rows - 1, t // lag) + 1)
         if y.size:
             x = t - lag * y
-            yield _Step(y * width + x, (y + radius) * stride + x + radius)
+            padded = (y + radius) * stride + x + radius
+            yield _Step(y * width + x, padded, padded[:, None] + offsets)
+
+
+class _Tree(NamedTuple):
+    """The binary decisions of ``n`` bits as a heap: node 1 is the first, 2 m + b follows m.
+
+    Args:
+        node: the number of each node, itself; node 0 is not used.
+        bit: which bit a node decides.
+        lower: ``(2^n, n)``, the signs of the bits before it, 0 for itself and later ones.
+        signs: ``(2^(n+1), n)``, for each leaf ``2^n + ...`` the signs of all bits.
+    """
+
+    node: Ints
+    bit: Ints
+    lower: Doubles
+    signs: Doubles
+
+
+def _tree(bits: int) -> _Tree:
+    lower = np.zeros((1 << bits, bits))
+    signs = np.zeros((2 << bits, bits))
+    depth = np.zeros(1 << bits, dtype=np.int64)
+    for m in range(1, 2 << bits):
+        level = m.bit_length() - 1
+        path = [2 * (m >> level - 1 - i & 1) - 1 for i in range(level)]
+        if level < bits:
+            depth[m] = level
+            lower[m, :level] = path
+        else:
+            signs[m] = path
+    return _Tree(np.arange(1 << bits), depth, lower, signs)
+
+
+_TREES = {bits: _tree(bits) for bits in range(1, CHUNK_BITS + 1)}
 
 
 class _Band:
@@ -186,9 +235,7 @@ class _Band:
         self._base = base.reshape(-1, columns)
         self._causal = causal
         r = self._radius = shape.causal_radius
-        stride = self._width + 2 * r
-        self._neighbours = np.array([dy * stride + dx for dy, dx in shape.causal_offsets])
-        self._plane = np.zeros((self.rows + r, stride, self._bits), dtype=np.float32)
+        self._plane = np.zeros((self.rows + r, self._width + 2 * r, self._bits), dtype=np.float32)
         self._plane[r - len(above) : r, r : r + self._width] = _signs(above, self._bits)
         self.own = self._plane.reshape(-1, self._bits)
 
@@ -204,14 +251,19 @@ class _Band:
         tokens: Ints = (ones.astype(np.int64) << np.arange(self._bits)).sum(axis=-1)
         return tokens
 
-    def evaluate(self, step: _Step, weights: _Weights) -> tuple[Ints, Ints]:
-        """Return hidden units ``(n, H)`` and logits ``(n, k)`` before the token's own bits."""
-        near = self.own.take(step.padded[:, None] + self._neighbours, axis=0)
-        sums = self._base.take(step.flat, axis=0) + near.reshape(len(near), -1) @ self._causal
-        exact = sums.astype(np.int64)
-        hidden = (exact[:, : self._hidden] + (1 << HIDDEN_SHIFT - 1)) >> HIDDEN_SHIFT
-        hidden = np.minimum(np.maximum(hidden, 0), HIDDEN_MAX)
-        return hidden, exact[:, self._hidden :] + weights.output(hidden)
+    def evaluate(self, step: _Step, weights: _Weights) -> tuple[Doubles, Ints]:
+        """Return hidden units ``(n, H)`` and logits ``(n, k)`` before the token's own bits.
+
+        Logits are already offset, so that shifting makes them places in the table.
+        """
+        near = self.own.take(step.neighbours, axis=0).reshape(len(step.flat), -1)
+        sums = near @ self._causal
+        sums += self._base.take(step.flat, axis=0)
+        # floor and clip what float32 holds exactly; far beyond the clip it need not be exact
+        hidden = np.floor(sums[:, : self._hidden] * (1 / (1 << HIDDEN_SHIFT)))
+        np.minimum(np.maximum(hidden, 0, out=hidden), HIDDEN_MAX, out=hidden)
+        exact = hidden.astype(np.float64)
+        return exact, sums[:, self._hidden :].astype(np.int64) + weights.output(exact)
 
 
 class _Weights:
@@ -232,27 +284,31 @@ class _Weights:
         self._exact = start << _FRACTION
         self._use()
 
-    def output(self, hidden: Ints) -> Ints:
+    def output(self, hidden: Doubles) -> Ints:
         """Return what hidden units and the learnt change of biases add to the logits."""
-        products = (hidden.astype(np.float64) @ self._second).astype(np.int64)
-        return ((products + (1 << self._shift - 1)) >> self._shift) + self._bias
+        products = (hidden @ self._second).astype(np.int64)
+        return (products + (1 << self._shift - 1) >> self._shift) + self._bias
 
-    def learn(self, hidden: Ints, y: Ints, zeros: Ints) -> None:
+    def learn(self, hidden: Doubles, y: NDArray[np.floating], zeros: Ints) -> None:
         """Follow the gradient of the code length of one step."""
-        features = np.concatenate([hidden, y, np.ones_like(y[:, :1])], axis=1).astype(np.float64)
-        error = (y > 0) * 65536 - (65536 - zeros)
-        gradient = (features.T @ error.astype(np.float64)).astype(np.int64)
-        if len(y) > _MOST_SUMMED:
-            gradient = gradient * _MOST_SUMMED // len(y)
+        n, k = y.shape
+        features = np.empty((n, self._hidden + k + 1))
+        features[:, : self._hidden] = hidden
+        features[:, self._hidden : -1] = y
+        features[:, -1] = 1
+        error = zeros + np.where(y > 0, 0.0, -65536.0)
+        gradient = (features.T @ error).astype(np.int64)
+        if n > _MOST_SUMMED:
+            gradient = gradient * _MOST_SUMMED // n
         self._exact += gradient * self._rates >> _GRADIENT_SHIFT
         np.minimum(self._exact, _WEIGHT_CLIP, out=self._exact)
         np.maximum(self._exact, -_WEIGHT_CLIP, out=self._exact)
         self._use()
 
     def _use(self) -> None:
-        rounded = (self._exact + (1 << _FRACTION - 1)) >> _FRACTION
+        rounded = self._exact + (1 << _FRACTION - 1) >> _FRACTION
         self._second: Doubles = rounded[: self._hidden].astype(np.float64)
-        self.within: Ints = rounded[self._hidden : -1]
+        self.within: Doubles = rounded[self._hidden : -1].astype(np.float64)
         self._bias: Ints = rounded[-1]
 
 

@@ -19,6 +19,7 @@ from tessella.codecs.entropy.bit_model import (
     HIDDEN_MAX,
     HIDDEN_SHIFT,
     LOGIT_BITS,
+    MAX_RATE,
     BitModel,
     BitModelSpec,
     GroupNet,
@@ -170,7 +171,7 @@ def _tuned(model: BitModel, maps: Sequence[NDArray[np.integer]]) -> BitModel:
     chosen = []
     for group, net in enumerate(model.nets):
         candidates = [
-            replace(net, rates=(round(net.rates[0] * factor), round(net.rates[1] * factor)))
+            replace(net, rates=(_rate(net.rates[0] * factor), _rate(net.rates[1] * factor)))
             for factor in _RATE_FACTORS
         ]
         sizes = [
@@ -245,8 +246,12 @@ def _rounded(net: _FloatNet, x: Tensor) -> GroupNet:
         _integers(net.bias * unit).astype(np.int32),
         _int16(net.within.triu(1) * unit),
         shift,
-        (min(round(rate), 1 << 20), 4),
+        (_rate(rate), 4),
     )
+
+
+def _rate(value: float) -> int:
+    return min(round(value), MAX_RATE)
 
 
 def _integers(values: Tensor) -> NDArray[np.float64]:

@@ -178,6 +178,36 @@ class RangeDecoder:
         self._code, self._range, self._position = code, width, position
         return bits
 
+    def decode_trees(self, rows: Iterable[Sequence[int]], depth: int) -> list[int]:
+        """Decode ``depth`` binary decisions for each row, which has a frequency for each node.
+
+        Nodes form a heap: the first decision is node 1, and bit b at node m leads to 2 m + b.
+
+        Returns:
+            The node that each row's last decision leads to.
+        """
+        code, width, position = self._code, self._range, self._position
+        data, size, padding = self._data, len(self._data), self._padding
+        leaves: list[int] = []
+        for row in rows:
+            node = 1
+            for _ in range(depth):
+                cut = (width >> 16) * row[node]
+                if code < cut:
+                    width = cut
+                    node += node
+                else:
+                    code -= cut
+                    width -= cut
+                    node += node + 1
+                while width < _TOP:
+                    code = code << 8 | (data[position] if position < size else padding)
+                    position += 1
+                    width <<= 8
+            leaves.append(node)
+        self._code, self._range, self._position = code, width, position
+        return leaves
+
     def decode_exp_golomb(self) -> int:
         """Decode a number written by :meth:`RangeEncoder.encode_exp_golomb`.
 

@@ -112,7 +112,8 @@ class SuccessiveGQ(nn.Module):
             state = torch.zeros_like(latents)
             for group in range(self.groups):
                 steps = self._steps(group, state)
-                signs, scaled = self._signs(group, latents - state, steps)
+                find = self._signs if torch.is_grad_enabled() else self._exact_signs
+                signs, scaled = find(group, latents - state, steps)
                 state = state + scaled @ self.synthesis[group].float()
                 yield state, bits_to_index(signs > 0)
 
@@ -143,6 +144,27 @@ class SuccessiveGQ(nn.Module):
             scaled.append(passed if steps is None else passed * steps[..., j])
             signs.append(sign.detach())
         return torch.stack(signs, dim=-1), torch.stack(scaled, dim=-1)
+
+    def _exact_signs(
+        self, group: int, residual: Tensor, steps: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return what :meth:`_signs` returns, without gradients and several times faster.
+
+        Bits are rows here, contiguous in memory, and the feedback is a rank-one update of the rows
+        below. Steps are positive, so they do not matter to a sign.
+        """
+        analysis, synthesis = self.analysis[group].float(), self.synthesis[group].float()
+        flat = residual.reshape(-1, self.dim)
+        rows = analysis.T @ flat.T
+        scales = None if steps is None else steps.reshape(-1, self.group_bits).T.contiguous()
+        feedback = synthesis @ analysis
+        scaled = torch.empty_like(rows)
+        for j in range(self.group_bits):
+            sign = torch.where(rows[j] > 0, 1.0, -1.0)
+            scaled[j] = sign if scales is None else sign * scales[j]
+            rows[j + 1 :].addr_(feedback[j, j + 1 :], scaled[j], alpha=-1)
+        shape = (*residual.shape[:-1], self.group_bits)
+        return torch.where(scaled > 0, 1.0, -1.0).T.reshape(shape), scaled.T.reshape(shape)
 
     @torch.no_grad()
     def initialize(self, latents: Tensor, importance: Tensor) -> None:

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from tessella.codecs.entropy import bit_state
-from tessella.codecs.entropy.bit_model import BitModel, BitModelSpec, GroupNet
+from tessella.codecs.entropy.bit_model import BitModel, BitModelSpec, GroupNet, zero_frequencies
 from tessella.codecs.entropy.bit_state import BitState
 from tessella.codecs.entropy.bit_training import BitTraining, fit_bit_model
 from tessella.codecs.entropy.exp_lut import EXP_LUT
 from tessella.codecs.entropy.prior import Prior
 from tessella.codecs.entropy.range_coder import RangeDecoder, RangeEncoder
+from tessella.codecs.entropy.tables import rule_q, softmax_weights
 from tessella.codecs.stored_layout import Run, StoredLevel
 from tessella.errors import CheckpointError
 
@@ -132,11 +132,12 @@ class PlainModel:
             for t in range(self.width + lag * rows):
                 at = [(top + y, t - lag * y) for y in range(rows) if 0 <= t - lag * y < self.width]
                 found = [self.position(y, x) for y, x in at]
-                for j in range(self.bits):
+                for chunk in range(0, self.bits, 4):
                     for _, own, zeros in found:
-                        encoder.encode_bits([own[j] > 0], [zeros[j]])
-                        p = zeros[j] if own[j] < 0 else 65536 - zeros[j]
-                        total -= np.log2(p / 65536)
+                        for j in range(chunk, min(chunk + 4, self.bits)):
+                            encoder.encode_bits([own[j] > 0], [zeros[j]])
+                            p = zeros[j] if own[j] < 0 else 65536 - zeros[j]
+                            total -= np.log2(p / 65536)
                 self.learn(found)
         return total
 
@@ -163,7 +164,7 @@ class PlainModel:
 SHAPES = [
     BitModelSpec((3, 2), earlier_radius=1, causal_radius=2, hidden=3),
     BitModelSpec((2, 2, 4), earlier_radius=2, causal_radius=1, hidden=2),
-    BitModelSpec((5,), earlier_radius=0, causal_radius=1, hidden=4),
+    BitModelSpec((9,), earlier_radius=0, causal_radius=1, hidden=4),
 ]
 
 
@@ -197,18 +198,24 @@ def test_equals_plain_evaluation(
     assert np.array_equal(decoded, values)
 
 
-def test_bytes_do_not_depend_on_threads() -> None:
-    shape = BitModelSpec((8, 8))
-    model = random_model(replace(shape, hidden=64), 1)
-    tokens = random_map(shape, 40, 50, 2)
-    level = StoredLevel((40, 50), (256, 256), 0, "groups")
-    streams = set()
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        encoder = RangeEncoder()
-        BitState(model, level, tokens.reshape(-1, 2)).encode(Run(0, None, 0, 2000), encoder)
-        streams.add(encoder.finish())
-    assert len(streams) == 1
+@pytest.mark.parametrize("shape", [(7, 96, 72), (500, 600, 72), (1, 3000, 16)])
+def test_float32_products_are_exact_up_to_the_bound(shape: tuple[int, int, int]) -> None:
+    n, features, columns = shape
+    rng = np.random.default_rng(n)
+    weights = rng.integers(-(2**15), 2**15, (features, columns))
+    # columns whose absolute values sum to 2^24 - 1, the most that a model may have
+    sizes = np.abs(weights) * (2**24 - 1) // np.abs(weights).sum(axis=0)
+    sizes[0] += 2**24 - 1 - sizes.sum(axis=0)
+    weights = np.sign(weights) * sizes
+    signs = rng.integers(-1, 2, (n, features))
+    signs[0] = np.sign(weights[:, 0])  # the largest sum there can be
+    product = signs.astype(np.float32) @ weights.astype(np.float32)
+    assert np.array_equal(product.astype(np.int64), signs @ weights)
+
+
+def test_frequencies_are_rule_q_of_the_integer_softmax() -> None:
+    expected = [rule_q(softmax_weights([0, a]), 16)[0] for a in range(-512, 513)]
+    assert zero_frequencies().tolist() == expected
 
 
 def test_weights_that_float32_could_round_are_refused() -> None:
