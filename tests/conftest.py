@@ -6,6 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+# the same examples everywhere, and no deadline: machines that run tests are noisy
+settings.register_profile("tessella", deadline=None, derandomize=True)
+settings.load_profile("tessella")
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
