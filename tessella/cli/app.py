@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Annotated
 
 import typer
@@ -12,6 +13,8 @@ from tessella.cli.encode import encode
 from tessella.cli.info import info
 from tessella.cli.models import models
 from tessella.cli.train import train
+
+_GARBAGE_THRESHOLDS = (50_000, 20, 100)
 
 app = typer.Typer(
     name="tessella",
@@ -46,7 +49,13 @@ for _verb in (encode, decode, info, compare, models, train):
 
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 the work failed, 2 wrong usage."""
-    app()
+    # importing torch makes a million objects that live as long as the process: looking for garbage
+    # among them, while they are made and at exit, costs a second
+    gc.set_threshold(*_GARBAGE_THRESHOLDS)
+    try:
+        app()
+    finally:
+        gc.freeze()
 
 
 __all__ = ["app", "main"]

@@ -108,6 +108,18 @@ def test_info_and_help_need_no_torch(token_file: Path) -> None:
     assert not loaded & {"torch", "numpy", "PIL", "huggingface_hub", "safetensors", "rich"}
 
 
+def test_program_exits_with_its_code(work: Path) -> None:
+    for arguments, code, output in (
+        (["--version"], 0, f"tessella {tessella.__version__}\n"),
+        (["info", str(work / "none.tsl")], 1, "none.tsl: there is no such file\n"),
+        (["info"], 2, "Missing argument"),
+    ):
+        command = [sys.executable, "-m", "tessella.cli", *arguments]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == code
+        assert output in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_two_examples(run: Run, verb: str) -> None:
     result = run(verb, "--help")
