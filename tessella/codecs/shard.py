@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 from tessella.codecs.byte_reader import Bytes
+from tessella.codecs.closing import Closing
 from tessella.codecs.container_errors import MalformedError
 from tessella.codecs.limits import DEFAULT_LIMITS, Limits
 from tessella.codecs.shard_format import (
@@ -34,7 +34,7 @@ from tessella.codecs.stored_layout import StoredLayout
 from tessella.errors import ConfigError, TokenFileError
 
 
-class ShardReader:
+class ShardReader(Closing):
     """Random access to the pictures of a shard.
 
     Args:
@@ -78,17 +78,6 @@ class ShardReader:
         """Unmap the file."""
         if isinstance(self._data, mmap):
             self._data.close()
-
-    def __enter__(self) -> ShardReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __len__(self) -> int:
         return self._count
@@ -149,7 +138,7 @@ class ShardReader:
         return offsets, count, position
 
 
-class ShardWriter:
+class ShardWriter(Closing):
     """Appends pictures to a shard; use it in a ``with`` block or call :meth:`close`.
 
     Args:
@@ -206,17 +195,6 @@ class ShardWriter:
         self._file.truncate(self._position)
         self._file.seek(self._position)
         return found
-
-    def __enter__(self) -> ShardWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __contains__(self, key: str) -> bool:
         return key in self._keys

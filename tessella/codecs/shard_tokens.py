@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
+from tessella.codecs.closing import Closing
 from tessella.codecs.container_errors import UnknownModelError
 from tessella.codecs.layout_choice import choose_layout, find_levels, model_levels
 from tessella.codecs.limits import DEFAULT_LIMITS, Limits
@@ -29,7 +29,7 @@ from tessella.errors import ConfigError
 from tessella.tokens import TokenLayout, Tokens
 
 
-class TokenShardWriter:
+class TokenShardWriter(Closing):
     """Appends the tokens of pictures to a shard.
 
     Args:
@@ -66,17 +66,6 @@ class TokenShardWriter:
             layout=None if any(level.channels for level in levels) else StoredLayout(levels),
         )
         self._writer = ShardWriter(path, header, limits=options.limits)
-
-    def __enter__(self) -> TokenShardWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __contains__(self, key: str) -> bool:
         return key in self._writer
@@ -123,7 +112,7 @@ class TokenShardWriter:
         self._writer.close()
 
 
-class TokenShardReader:
+class TokenShardReader(Closing):
     """Reads the tokens of any picture of a shard.
 
     Args:
@@ -158,15 +147,8 @@ class TokenShardReader:
         if self._space:
             self._name = self._space.space_id
 
-    def __enter__(self) -> TokenShardReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Unmap the file."""
         self._reader.close()
 
     def __len__(self) -> int:

@@ -139,6 +139,21 @@ def test_a_tile_with_its_halo_equals_the_whole(generator: torch.Generator) -> No
     assert not bool(changed[:, outer, outer].any())
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_keeps_what_tokens_mean(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(5)
+    model, half = ProgressiveGQ(ProgressiveGQConfig()), ProgressiveGQ(ProgressiveGQConfig())
+    half.load_state_dict(model.state_dict())
+    half.to(dtype)
+    images = torch.rand(1, 3, 40, 48, generator=generator) * 2 - 1
+    tokens = half.encode(images)
+    assert half.space_id == model.space_id
+    assert half.dtype == dtype
+    # what one of them wrote, the other reads
+    assert bool(torch.isfinite(model.decode(tokens)).all())
+    assert bool(torch.isfinite(half.decode(model.encode(images))).all())
+
+
 def test_training_draws_groups_from_the_generator_alone() -> None:
     config = ProgressiveGQConfig(keep_weights=(0, 0, 1, 0, 0, 0, 0, 0))
     model = ProgressiveGQ(config).train()

@@ -97,6 +97,7 @@ class Prior:
 
         config = canonical_json(self._config()).decode("utf-8")
         save_file(self._arrays(), str(path), metadata={"prior": config})
+        Path(path).chmod(0o644)  # safetensors makes it private to its owner
 
     @classmethod
     def load(cls, path: Path | str) -> Prior:

@@ -20,7 +20,7 @@ quantizer: one inside its range, zero outside.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -70,6 +70,21 @@ class SuccessiveGQ(nn.Module):
         self.step_hidden = nn.Parameter(torch.randn(groups, dim, hidden) * 0.15)
         self.step_bias = nn.Parameter(torch.zeros(groups, hidden))
         self.step_out = nn.Parameter(torch.zeros(groups, hidden, group_bits))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SuccessiveGQ:
+        """Move to a device but keep float32 when the model is cast.
+
+        These tensors are what tokens mean: rounding them would give another token space, whose
+        tokens no other copy of the model decodes.
+        """
+
+        def moved(tensor: Tensor) -> Tensor:
+            new = fn(tensor)
+            narrowed = new.dtype not in (tensor.dtype, torch.float32)
+            return tensor.to(new.device) if narrowed else new
+
+        super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     @property
     def vocab_sizes(self) -> tuple[int, ...]:
