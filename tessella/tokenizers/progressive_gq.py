@@ -113,15 +113,22 @@ class _Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images ``(B, 3, H, W)`` to latents ``(B, h, w, D)``."""
-        patches = F.pixel_unshuffle(images, _STRIDE).permute(0, 2, 3, 1)
-        x = self.conv_in(F.pixel_unshuffle(images, _STEM))
+        cells = F.pixel_unshuffle(images, _STEM)
+        x = self.conv_in(cells)
         for block in self.stem:
             x = block(x)
-        x = self.down(F.pixel_unshuffle(x, 2))
+        # unshuffling and mixing is one convolution of stride 2, which need not copy
+        x = F.conv2d(x, self.down.weight.view(-1, x.shape[1], 2, 2), self.down.bias, stride=2)
         for block in self.blocks:
             x = block(x)
         learnt: Tensor = self.out(F.leaky_relu(x, SLOPE))
-        return cast(Tensor, self.patch(patches)) + learnt.permute(0, 2, 3, 1)
+        coarse = F.conv2d(cells, self._patch_of_cells(), self.patch.bias, stride=2)
+        return (coarse + learnt).permute(0, 2, 3, 1)
+
+    def _patch_of_cells(self) -> Tensor:
+        """Return the patch transform as a kernel over unshuffled cells, ``(D, 48, 2, 2)``."""
+        weight = self.patch.weight.view(-1, 3, 2, _STEM, 2, _STEM)
+        return weight.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
 
 class _Decoder(nn.Module):
@@ -143,14 +150,15 @@ class _Decoder(nn.Module):
 
     def forward(self, state: Tensor, kept: Tensor) -> Tensor:
         """Map states ``(B, h, w, D)`` of ``kept + 1`` groups ``(B,)`` to images."""
-        coarse = F.pixel_shuffle(self.patch(state).permute(0, 3, 1, 2), _STRIDE)
         x = self.conv_in(state.permute(0, 3, 1, 2)) + self.kept(kept)[:, :, None, None]
         for block in self.blocks:
             x = block(x, kept)
         x = F.pixel_shuffle(self.up(F.leaky_relu(x, SLOPE)), 2)
         for block in self.head:
             x = block(x, kept)
-        return coarse + F.pixel_shuffle(self.out(F.leaky_relu(x, SLOPE)), _STEM)
+        fine = F.pixel_shuffle(self.out(F.leaky_relu(x, SLOPE)), _STEM)
+        coarse = F.pixel_shuffle(self.patch(state).permute(0, 3, 1, 2), _STRIDE)
+        return coarse + fine if torch.is_grad_enabled() else fine.add_(coarse)
 
 
 @register(

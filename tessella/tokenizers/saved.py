@@ -90,22 +90,44 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise CheckpointError(f"{path} is missing; expected the model's weights") from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file: {error}") from error
+    load_strictly(model, state, str(path))
+
+
+def load_strictly(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Give a model its tensors, in the types that it has, or leave it as it was.
+
+    Args:
+        model: on any device; tensors of a model on the meta device are replaced.
+        state: every tensor of ``model.state_dict()``, and no other.
+        source: what the tensors come from, for messages.
+
+    Raises:
+        CheckpointError: listing missing, unexpected or misshapen keys.
+    """
     own = model.state_dict()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
+    shapes = [
+        f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
+        for k in sorted(own.keys() & state.keys())
+        if own[k].shape != state[k].shape
+    ]
     if missing or unexpected or shapes:
         raise CheckpointError(
-            f"{path} does not fit the model: missing {missing[:5]}, unexpected {unexpected[:5]}, "
-            f"other shapes {sorted(shapes)[:5]} "
+            f"{source} does not fit the model: missing {missing[:5]}, unexpected {unexpected[:5]}, "
+            f"other shapes {shapes[:5]} "
             f"({len(missing)}, {len(unexpected)} and {len(shapes)} keys in all)"
         )
-    model.load_state_dict({name: state[name].to(own[name].dtype) for name in own})
+    is_meta = any(tensor.is_meta for tensor in own.values())
+    model.load_state_dict(
+        {name: state[name].to(own[name].dtype) for name in own}, strict=True, assign=is_meta
+    )
 
 
 __all__ = [
     "CONFIG_NAME",
     "FORMAT",
     "WEIGHTS_NAME",
+    "load_strictly",
     "load_weights",
     "read_config",
     "read_record",

@@ -24,7 +24,7 @@ from tessella.tokens import LevelLayout, TokenLayout, Tokens
 
 Progress = Callable[[int, int], None]
 
-DEFAULT_TILE = 2560  # pixels; halos cost a tenth of the work, a tile some hundred megabytes
+DEFAULT_TILE = 3136  # pixels; halos cost a twelfth of the work, a tile half a gigabyte
 _OVERLAP = 8  # tiles of global tokenizers overlap by this part of their side
 
 

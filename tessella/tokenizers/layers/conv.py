@@ -52,9 +52,10 @@ class ResidualBlock(nn.Module):
                 h = torch.addcmul(h, h, scale[:, :, None, None])
         else:
             h = F.conv2d(h, weight, bias, padding=1)
-        return x + cast(
-            Tensor, self.conv2(F.leaky_relu(h, SLOPE, inplace=not torch.is_grad_enabled()))
-        )
+        if torch.is_grad_enabled():
+            return x + cast(Tensor, self.conv2(F.leaky_relu(h, SLOPE)))
+        # in place: large pictures spend their time on fresh memory
+        return cast(Tensor, self.conv2(F.leaky_relu_(h, SLOPE))).add_(x)
 
 
 def _bias(conv: nn.Conv2d) -> Tensor:

@@ -20,7 +20,7 @@ quantizer: one inside its range, zero outside.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -96,14 +96,55 @@ class SuccessiveGQ(nn.Module):
         if latents.shape[-1] != self.dim:
             raise ShapeError(f"latents of width {latents.shape[-1]} given; expected {self.dim}")
         states, indices = [], []
-        for state, index in self._groups_of(latents):
-            states.append(state)
-            indices.append(index)
+        with without_autocast(latents.device):
+            latents = latents.float()
+            state = torch.zeros_like(latents)
+            for group in range(self.groups):
+                steps = self._steps(group, state)
+                signs, scaled = self._signs(group, latents - state, steps)
+                state = state + scaled @ self.synthesis[group]
+                states.append(state)
+                indices.append(bits_to_index(signs > 0))
         return SuccessiveCodes(torch.stack(states), torch.stack(indices, dim=-1))
 
+    @torch.no_grad()
     def latents_to_indices(self, latents: Tensor) -> Tensor:
-        """Return the indices ``(..., G)`` of latents ``(..., D)``, keeping one state at a time."""
-        return torch.stack([index for _, index in self._groups_of(latents)], dim=-1)
+        """Return the indices ``(..., G)`` of latents ``(..., D)``, several times faster.
+
+        Directions and step network look at the state in one product, bits are rows, contiguous in
+        memory, and the feedback is a rank-one update of the rows below.
+        """
+        if latents.shape[-1] != self.dim:
+            raise ShapeError(f"latents of width {latents.shape[-1]} given; expected {self.dim}")
+        bits = self.group_bits
+        with without_autocast(latents.device):
+            flat = latents.reshape(-1, self.dim).float()
+            projected = self.analysis.transpose(1, 2).flatten(0, 1) @ flat.T
+            state = torch.zeros_like(flat)
+            indices = []
+            for group in range(self.groups):
+                rows = projected[group * bits : (group + 1) * bits]
+                steps = torch.ones_like(rows)
+                if group:
+                    seen = state @ torch.cat([self.analysis[group], self.step_hidden[group]], 1)
+                    rows = rows - seen[:, :bits].T
+                    steps = self._steps_of(group, seen[:, bits:]).T.contiguous()
+                scaled = self._feed_back(group, rows, steps)
+                indices.append(bits_to_index((scaled > 0).T))
+                state.addmm_(scaled.T, self.synthesis[group])
+            return torch.stack(indices, dim=-1).reshape(*latents.shape[:-1], self.groups)
+
+    def _feed_back(self, group: int, rows: Tensor, steps: Tensor) -> Tensor:
+        """Return the signs of ``rows`` ``(group_bits, N)`` times their steps; uses ``rows`` up.
+
+        Steps are positive, so dividing by them does not matter to a sign.
+        """
+        feedback = self.synthesis[group] @ self.analysis[group]
+        opposite, scaled = -steps, torch.empty_like(steps)
+        for j in range(self.group_bits):
+            torch.where(rows[j] > 0, steps[j], opposite[j], out=scaled[j])
+            rows[j + 1 :].addr_(feedback[j, j + 1 :], scaled[j], alpha=-1)
+        return scaled
 
     def indices_to_state(self, indices: Tensor) -> Tensor:
         """Return the latent ``(..., D)`` of the first ``q <= G`` groups ``(..., q)``."""
@@ -117,32 +158,24 @@ class SuccessiveGQ(nn.Module):
                 signs = index_to_signs(indices[..., group], self.group_bits).float()
                 steps = self._steps(group, state)
                 scaled = signs if steps is None else signs * steps
-                state = state + scaled @ self.synthesis[group].float()
+                state = state + scaled @ self.synthesis[group]
             return state
-
-    def _groups_of(self, latents: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the state after each group and the group's index."""
-        with without_autocast(latents.device):
-            latents = latents.float()
-            state = torch.zeros_like(latents)
-            for group in range(self.groups):
-                steps = self._steps(group, state)
-                find = self._signs if torch.is_grad_enabled() else self._exact_signs
-                signs, scaled = find(group, latents - state, steps)
-                state = state + scaled @ self.synthesis[group].float()
-                yield state, bits_to_index(signs > 0)
 
     def _steps(self, group: int, state: Tensor) -> Tensor | None:
         """Return the steps ``(..., group_bits)`` of a group; None stands for one."""
         if group == 0:  # nothing is known yet
             return None
-        hidden = state.detach() @ self.step_hidden[group].float() + self.step_bias[group].float()
-        logs = F.leaky_relu(hidden, 0.1) @ self.step_out[group].float()
+        return self._steps_of(group, state.detach() @ self.step_hidden[group])
+
+    def _steps_of(self, group: int, hidden: Tensor) -> Tensor:
+        """Return the steps of a group from what its network sees, ``(..., hidden)``."""
+        hidden = F.leaky_relu(hidden + self.step_bias[group], 0.1)
+        logs = hidden @ self.step_out[group]
         return logs.clamp(-_MAX_LOG_STEP, _MAX_LOG_STEP).exp()
 
     def _signs(self, group: int, residual: Tensor, steps: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return signs and scaled straight-through signs, ``(..., group_bits)`` each."""
-        analysis, synthesis = self.analysis[group].float(), self.synthesis[group].float()
+        analysis, synthesis = self.analysis[group], self.synthesis[group]
         projected = residual @ analysis
         feedback = synthesis @ analysis  # (bits, bits): what bit i takes from the input of bit j
         scaled: list[Tensor] = []
@@ -159,27 +192,6 @@ class SuccessiveGQ(nn.Module):
             scaled.append(passed if steps is None else passed * steps[..., j])
             signs.append(sign.detach())
         return torch.stack(signs, dim=-1), torch.stack(scaled, dim=-1)
-
-    def _exact_signs(
-        self, group: int, residual: Tensor, steps: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return what :meth:`_signs` returns, without gradients and several times faster.
-
-        Bits are rows here, contiguous in memory, and the feedback is a rank-one update of the rows
-        below. Steps are positive, so they do not matter to a sign.
-        """
-        analysis, synthesis = self.analysis[group].float(), self.synthesis[group].float()
-        flat = residual.reshape(-1, self.dim)
-        rows = analysis.T @ flat.T
-        scales = None if steps is None else steps.reshape(-1, self.group_bits).T.contiguous()
-        feedback = synthesis @ analysis
-        scaled = torch.empty_like(rows)
-        for j in range(self.group_bits):
-            sign = torch.where(rows[j] > 0, 1.0, -1.0)
-            scaled[j] = sign if scales is None else sign * scales[j]
-            rows[j + 1 :].addr_(feedback[j, j + 1 :], scaled[j], alpha=-1)
-        shape = (*residual.shape[:-1], self.group_bits)
-        return torch.where(scaled > 0, 1.0, -1.0).T.reshape(shape), scaled.T.reshape(shape)
 
     @torch.no_grad()
     def initialize(self, latents: Tensor, importance: Tensor) -> None:

@@ -1,0 +1,136 @@
+"""Published checkpoints: state dicts of the original code to our modules.
+
+::
+
+    checkpoint --read_checkpoint--> state dict --convert(name, ...)--> Tokenizer
+
+A *format* is how one published project stores its weights. Its ``translate`` function renames
+tensors and states our config; everything else (strictness, dtypes, errors) is shared here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tessella.config import nearest
+from tessella.errors import CheckpointError, ConfigError
+from tessella.tokenizers.base import Tokenizer
+from tessella.tokenizers.registry import all_presets, families
+from tessella.tokenizers.saved import load_strictly
+
+State = Mapping[str, Any]
+#: ``(state dict, config) -> (our config dataclass, our state dict)``
+Translate = Callable[[State, Any], tuple[Any, dict[str, Tensor]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How one project publishes its weights.
+
+    Args:
+        name: what ``tessella convert`` takes.
+        translate: from their state dict and a config to our config and state dict. The config is
+            our dataclass (a preset was named), a mapping in the project's own words, or empty: then
+            sizes are read from the tensors where they can be.
+        source: where the weights come from.
+        licence: of the weights, as far as their authors state one.
+        note: one sentence.
+    """
+
+    name: str
+    translate: Translate
+    source: str
+    licence: str
+    note: str = ""
+
+
+_FORMATS: dict[str, Format] = {}
+
+
+def register_format(
+    name: str, *, source: str, licence: str, note: str = ""
+) -> Callable[[Translate], Translate]:
+    """Register a translation under the name of a checkpoint format.
+
+    Raises:
+        ConfigError: if the name is taken.
+    """
+
+    def add(translate: Translate) -> Translate:
+        if name in _FORMATS:
+            raise ConfigError(f"checkpoint format {name!r} is registered twice")
+        _FORMATS[name] = Format(name, translate, source, licence, note)
+        return translate
+
+    return add
+
+
+def formats() -> Mapping[str, Format]:
+    """All checkpoint formats by name."""
+    return MappingProxyType(_FORMATS)
+
+
+def convert(family: str, state_dict: State, config: str | State | Any = None) -> Tokenizer:
+    """Build a tokenizer from a published checkpoint.
+
+    Args:
+        family: name of a checkpoint format, see :func:`formats`.
+        state_dict: what the file holds (see :func:`~tessella.tokenizers.checkpoints.reading.
+            read_checkpoint`): tensors by name, wrapped or not as its project does.
+        config: name of a preset, a config dataclass, or the project's own config as a mapping;
+            None reads sizes from the tensors.
+
+    Returns:
+        The tokenizer in evaluation mode, float32, on the CPU.
+
+    Raises:
+        ConfigError: if the format or the preset is unknown.
+        CheckpointError: if the tensors are not those of the format, or do not fit the config.
+    """
+    if family not in _FORMATS:
+        raise ConfigError(
+            f"checkpoint format {family!r} is unknown; {nearest(family, sorted(_FORMATS))}"
+        )
+    if isinstance(config, str):
+        config = _preset(config)
+    try:
+        ours, state = _FORMATS[family].translate(state_dict, {} if config is None else config)
+    except KeyError as error:
+        raise CheckpointError(
+            f"{error.args[0]!r} is missing from the checkpoint or its config; expected one of "
+            f"{family!r}: is it another family's?"
+        ) from error
+    return build(ours, state, source=f"the {family} checkpoint")
+
+
+def build(config: Any, state: Mapping[str, Tensor], *, source: str) -> Tokenizer:
+    """Build the tokenizer of a config with given tensors, strictly.
+
+    Raises:
+        CheckpointError: listing missing, unexpected or misshapen keys.
+    """
+    cls = next(f.tokenizer_class for f in families().values() if f.config_class is type(config))
+    with torch.device("meta"):
+        model = cls(config)
+    load_strictly(model, {name: tensor.float() for name, tensor in state.items()}, source)
+    left = [name for name, buffer in model.named_buffers() if buffer.is_meta]
+    if left:  # made by the constructor and not saved: only a real model has them
+        loaded, model = model.state_dict(), cls(config)
+        load_strictly(model, loaded, source)
+    return model.eval()
+
+
+def _preset(name: str) -> Any:
+    presets = all_presets()
+    if name not in presets:
+        raise ConfigError(f"preset {name!r} is unknown; {nearest(name, sorted(presets))}")
+    return presets[name][1].config
+
+
+__all__ = ["Format", "State", "Translate", "build", "convert", "formats", "register_format"]

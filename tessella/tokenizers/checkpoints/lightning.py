@@ -1,0 +1,30 @@
+"""Averaged weights in Lightning checkpoints.
+
+Trainers in the style of latent diffusion keep an exponential moving average of every trainable
+parameter ``a.b.c`` under ``model_ema.abc``: without its dots, so names lead to averages but not the
+other way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+_PREFIX = "model_ema."
+
+
+def with_averages(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return every tensor's average where the file has one, the tensor itself elsewhere.
+
+    Args:
+        state: tensors by name; those under ``model_ema.`` are left out of the result.
+    """
+    return {
+        name: state.get(_PREFIX + name.replace(".", ""), tensor)
+        for name, tensor in state.items()
+        if not name.startswith(_PREFIX)
+    }
+
+
+__all__ = ["with_averages"]
