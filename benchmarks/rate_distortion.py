@@ -30,7 +30,7 @@ def measure(model_name: str, files: list[Path]) -> list[dict[str, float]]:
     """Return one record a picture and number of groups."""
     codec = codec_of(model_name)
     records = []
-    for file in files:
+    for i, file in enumerate(files):
         pixels = decode_rgb(file)
         height, width = pixels.shape[:2]
         tokens = codec.tokenizer.encode(from_pixels(pixels))
@@ -38,7 +38,7 @@ def measure(model_name: str, files: list[Path]) -> list[dict[str, float]]:
             kept = tokens.truncate(groups=groups)
             data = codec.pack(kept)
             jpeg = encode_at_most(Image.fromarray(pixels), len(data))
-            record = {"q": groups, "bpp": 8 * len(data) / (height * width)}
+            record = {"picture": i, "q": groups, "bpp": 8 * len(data) / (height * width)}
             record["nominal_bpp"] = kept.bits / (height * width)
             record |= _quality("", pixels, to_pixels(codec.tokenizer.decode(kept)))
             record |= _quality("jpeg_", pixels, decode_rgb(jpeg))
@@ -61,6 +61,7 @@ def means(records: list[dict[str, float]]) -> list[dict[str, float]]:
     for q in sorted({r["q"] for r in records}):
         mine = [r for r in records if r["q"] == q]
         row = {key: sum(r[key] for r in mine) / len(mine) for key in mine[0]}
+        del row["picture"]
         row["jpeg_too_large"] = sum(r["jpeg_bpp"] > r["bpp"] for r in mine)
         rows.append(row)
     return rows
@@ -81,6 +82,24 @@ def table(rows: list[dict[str, float]]) -> str:
             f"{r['jpeg_ms_ssim']:.4f} |"
         )
     return "\n".join(lines)
+
+
+def within(records: list[dict[str, float]], most: float) -> str:
+    """Say what the largest q of every picture whose file needs at most ``most`` bpp gives."""
+    best: dict[float, dict[str, float]] = {}
+    for r in sorted(records, key=lambda r: r["q"]):
+        if r["bpp"] <= most:
+            best[r["picture"]] = r
+    count = len({r["picture"] for r in records})
+    if len(best) < count:
+        return f"at most {most} bpp a file: {count - len(best)} pictures need more"
+    bpp, db, similarity = (
+        sum(r[key] for r in best.values()) / count for key in ("bpp", "psnr", "ms_ssim")
+    )
+    return (
+        f"at most {most} bpp a file, the largest q that fits: {bpp:.3f} bpp, "
+        f"{db:.2f} dB, MS-SSIM {similarity:.4f}"
+    )
 
 
 def plot(rows: list[dict[str, float]], path: Path) -> None:
@@ -118,6 +137,8 @@ def main() -> None:
         arguments.json.write_text(json.dumps(records, indent=1), encoding="utf-8")
     rows = means(records)
     print(table(rows))
+    for most in (0.15, 0.25, 0.5):
+        print(within(records, most))
     if arguments.plot:
         plot(rows, arguments.plot)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tessella.cli.compare import compare
+from tessella.cli.convert import convert
 from tessella.cli.decode import decode
 from tessella.cli.encode import encode
 from tessella.cli.info import info
@@ -43,7 +44,7 @@ def _root(
     """Pictures to small token files and back."""
 
 
-for _verb in (encode, decode, info, compare, models, train):
+for _verb in (encode, decode, info, compare, convert, models, train):
     app.command()(_verb)
 
 

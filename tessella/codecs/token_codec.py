@@ -64,7 +64,8 @@ def pack(
 ) -> bytes:
     """Return the token file of one picture.
 
-    Continuous levels are rounded to multiples of ``2^-options.exponent``; all else is exact.
+    Continuous levels are rounded to multiples of ``2^-e``, see :class:`PackOptions`; all else is
+    exact.
 
     Args:
         tokens: a batch of one.

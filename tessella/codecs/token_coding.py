@@ -53,7 +53,8 @@ class PackOptions:
         profile: 0 raw, 1 static, 2 adaptive; None picks 2 where it pays, 1 with a prior, else 0.
         split: one segment a part ("parts"), one in all ("single"), or parts unless they are tiny.
         id_bytes: stored prefix of identities: 4, 8, 16 or 32 bytes.
-        exponent: e of the quantisation ``round(x 2^e)`` of continuous levels.
+        exponent: e of the quantisation ``round(x 2^e)`` of continuous levels; None takes what the
+            tokenizer prefers, or 8 without one.
         has_digest: whether to store a CRC-32 of all tokens.
         chunks: optional chunks, name and bytes.
         limits: what a reader is expected to accept.
@@ -62,7 +63,7 @@ class PackOptions:
     profile: int | None = None
     split: Split = "auto"
     id_bytes: int = 4
-    exponent: int = DEFAULT_EXPONENT
+    exponent: int | None = None
     has_digest: bool = False
     chunks: Chunks = ()
     limits: Limits = DEFAULT_LIMITS
@@ -116,7 +117,10 @@ def _encoded(
     tokens: Tokens, space: TokenSpace | None, profile: int, options: PackOptions
 ) -> CodedTokens:
     prior = space.prior if space and profile != PROFILE_RAW else None
-    levels, arrays = to_arrays(tokens, options.exponent, prior)
+    exponent = options.exponent
+    if exponent is None:
+        exponent = space.exponent if space else DEFAULT_EXPONENT
+    levels, arrays = to_arrays(tokens, exponent, prior)
     parts = split_parts(levels)
     if not _is_split(tokens, parts, options.split):
         parts = [join(parts)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tessella.codecs.container_errors import UnknownModelError
 from tessella.codecs.entropy.prior import Prior
+from tessella.codecs.token_levels import DEFAULT_EXPONENT
 from tessella.tokens import TokenLayout
 
 
@@ -18,11 +19,14 @@ class TokenSpace:
         space_id: identity of the token space, hexadecimal digits.
         layout: the layout of a picture's tokens, from its height and width in pixels.
         prior: the entropy prior; None to code without one (profile 0).
+        exponent: e of the quantisation ``round(x 2^e)`` of continuous levels, unless a writer asks
+            for another.
     """
 
     space_id: str
     layout: Callable[[int, int], TokenLayout] | None = None
     prior: Prior | None = None
+    exponent: int = DEFAULT_EXPONENT
 
 
 Resolver = Callable[[bytes, bytes], TokenSpace]

@@ -39,7 +39,9 @@ class TokenizerCodec:
 
     def __init__(self, tokenizer: Tokenizer, prior: Prior | None = None) -> None:
         self.tokenizer = tokenizer
-        self.space = TokenSpace(tokenizer.space_id, tokenizer.layout, prior)
+        self.space = TokenSpace(
+            tokenizer.space_id, tokenizer.layout, prior, tokenizer.latent_exponent
+        )
 
     @classmethod
     def from_model(

@@ -1,6 +1,20 @@
 """Tokenizers: pictures to :class:`~tessella.tokens.Tokens` and back."""
 
-from tessella.tokenizers import progressive_gq, vqgan
+from tessella.tokenizers import (
+    autoencoder_dc,
+    autoencoder_kl,
+    autoencoder_tiny,
+    hieratok,
+    mingtok,
+    multiscale_bsq,
+    multiscale_vq,
+    progressive_gq,
+    selftok,
+    tokenflow,
+    vgt_ae,
+    vqgan,
+    wetok,
+)
 from tessella.tokenizers.base import Tokenizer, TokenizerOutput
 from tessella.tokenizers.registry import Preset, families, register
 
@@ -8,8 +22,19 @@ __all__ = [
     "Preset",
     "Tokenizer",
     "TokenizerOutput",
+    "autoencoder_dc",
+    "autoencoder_kl",
+    "autoencoder_tiny",
     "families",
+    "hieratok",
+    "mingtok",
+    "multiscale_bsq",
+    "multiscale_vq",
     "progressive_gq",
     "register",
+    "selftok",
+    "tokenflow",
+    "vgt_ae",
     "vqgan",
+    "wetok",
 ]

@@ -11,7 +11,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar, overload
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -98,6 +98,11 @@ class Tokenizer(nn.Module, PyTorchModelHubMixin, ABC):
     ) -> TokenizerOutput:
         """Reconstruct a batch for training; ``images`` are a multiple of the stride."""
 
+    @property
+    def latent_exponent(self) -> int:
+        """Token files store the floats of continuous levels as ``round(x 2^e)``: e."""
+        return 8
+
     def initialize(self, images: Tensor) -> None:
         """Set weights that depend on data, before the first training step; nothing by default.
 
@@ -122,11 +127,25 @@ class Tokenizer(nn.Module, PyTorchModelHubMixin, ABC):
 
     # ---- what users call -------------------------------------------------------------------
 
-    def encode(self, images: Tensor | Picture, *, deterministic: bool = False) -> Tokens:
+    @overload
+    def encode(self, images: Tensor | Picture, *, deterministic: bool = False) -> Tokens: ...
+
+    @overload
+    def encode(
+        self, images: list[Tensor | Picture], *, deterministic: bool = False
+    ) -> list[Tokens]: ...
+
+    def encode(
+        self,
+        images: Tensor | Picture | list[Tensor | Picture],
+        *,
+        deterministic: bool = False,
+    ) -> Tokens | list[Tokens]:
         """Turn pictures into tokens, in evaluation mode and without gradients.
 
         Args:
-            images: float ``(B, 3, H, W)`` in [-1, 1], a PIL image, or the path of a picture.
+            images: float ``(B, 3, H, W)`` in [-1, 1], a PIL image, or the path of a picture; or a
+                list of such, of any sizes, which gives a list of tokens.
             deterministic: use one memory layout, one picture at a time and deterministic kernels,
                 so that the same picture gives the same indices in any batch.
 
@@ -134,6 +153,8 @@ class Tokenizer(nn.Module, PyTorchModelHubMixin, ABC):
             ShapeError: if a tensor is not ``(B, 3, H, W)`` floats.
             PictureError: if a file cannot be read.
         """
+        if isinstance(images, list):
+            return [self.encode(one, deterministic=deterministic) for one in images]
         if not isinstance(images, Tensor):
             images = load_image(images)
         _check_images(images)

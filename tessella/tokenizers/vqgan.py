@@ -18,13 +18,14 @@ lowest resolution is global, so large pictures are tiled with overlap.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from tessella.errors import ConfigError
 from tessella.tokenizers.base import Tokenizer, TokenizerOutput
+from tessella.tokenizers.layers.taming_network import taming_networks
 from tessella.tokenizers.quantizers import IBQ, VQ, Quantizer
 from tessella.tokenizers.registry import Preset, register
 from tessella.tokens import LevelLayout, TokenLayout, Tokens
@@ -72,37 +73,6 @@ class VQGANConfig:
                 f"channels={self.channels}, norm_groups={self.norm_groups} given; expected a "
                 "multiple of the groups"
             )
-
-
-def _networks(config: VQGANConfig) -> tuple[nn.Module, nn.Module]:
-    """Return diffusers' encoder and decoder of these sizes."""
-    from diffusers.models.autoencoders.vae import Decoder, Encoder
-
-    attends = [level in config.attention_levels for level in range(len(config.multipliers))]
-    sizes: dict[str, Any] = {
-        "block_out_channels": tuple(config.channels * m for m in config.multipliers),
-        "layers_per_block": config.blocks,
-        "norm_num_groups": config.norm_groups,
-        "act_fn": "silu",
-    }
-    encoder = Encoder(
-        in_channels=3,
-        out_channels=config.latent_channels,
-        down_block_types=tuple(
-            "AttnDownEncoderBlock2D" if attend else "DownEncoderBlock2D" for attend in attends
-        ),
-        double_z=False,
-        **sizes,
-    )
-    decoder = Decoder(
-        in_channels=config.latent_channels,
-        out_channels=3,
-        up_block_types=tuple(
-            "AttnUpDecoderBlock2D" if attend else "UpDecoderBlock2D" for attend in attends[::-1]
-        ),
-        **sizes,
-    )
-    return encoder, decoder
 
 
 def _quantizer(config: VQGANConfig) -> Quantizer:
@@ -182,7 +152,14 @@ class VQGAN(Tokenizer):
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__(config)
-        self.encoder, self.decoder = _networks(config)
+        self.encoder, self.decoder = taming_networks(
+            channels=config.channels,
+            multipliers=config.multipliers,
+            blocks=config.blocks,
+            attention_levels=config.attention_levels,
+            latent_channels=config.latent_channels,
+            norm_groups=config.norm_groups,
+        )
         self.quant_conv = nn.Conv2d(config.latent_channels, config.code_dim, 1)
         self.quantizer = _quantizer(config)
         self.post_quant_conv = nn.Conv2d(config.code_dim, config.latent_channels, 1)

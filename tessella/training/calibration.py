@@ -48,7 +48,9 @@ def write_prior(
 
     _log.info("making the entropy prior from %d pictures", len(indices))
     calibration = Calibration(
-        has_bit_model=settings.steps > 0, training=BitTraining(steps=max(settings.steps, 1))
+        has_bit_model=settings.steps > 0,
+        training=BitTraining(steps=max(settings.steps, 1)),
+        exponent=model.latent_exponent,
     )
     calibrate(tokens(), calibration, tell).save(folder / PRIOR_FILE)
 

@@ -24,7 +24,7 @@ from tessella.codecs.token_space import TokenSpace
 from tessella.images import decode_rgb
 
 ROOT = Path(__file__).parent.parent.parent
-VERBS = ("encode", "decode", "info", "compare", "models", "train")
+VERBS = ("encode", "decode", "info", "compare", "convert", "models", "train")
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_info_and_help_need_no_torch(token_file: Path) -> None:
         "import sys\n"
         "from typer.testing import CliRunner\n"
         "from tessella.cli import app\n"
-        "for arguments in (['--help'], ['encode', '--help'], ['info', sys.argv[1]], ['models']):\n"
+        "for arguments in (['--help'], ['encode', '--help'], ['info', sys.argv[1]]):\n"
         "    result = CliRunner().invoke(app, arguments)\n"
         "    assert result.exit_code == 0, result.output\n"
         "print(sorted({name.split('.')[0] for name in sys.modules}))\n"
@@ -142,6 +142,10 @@ def test_models_are_listed(run: Run, work: Path, model_root: Path) -> None:
     records = {record["name"]: record for record in json.loads(run("models", "--json").stdout)}
     assert records["tiny"]["folder"] == str(model_root / "tiny")
     assert records["tiny"]["is_shipped"] is False
+    assert records["tiny"]["kind"] == "local"
+    assert records["vqgan"]["kind"] == "convertible"
+    assert records["vqgan"]["licence"] == "MIT"
+    assert re.search(r"^vqgan +https://github.com/CompVis/\S+ .*MIT", result.stdout, re.MULTILINE)
 
 
 def test_compare_draws_three_panels_a_row(run: Run, token_file: Path, work: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import tessella
 import tessella.tokenizers
 from tessella.errors import CheckpointError, ShapeError
 from tessella.tokenizers import Tokenizer, families
@@ -64,10 +65,51 @@ def test_deterministic_encoding_does_not_depend_on_the_batch(model: Tokenizer) -
 
 def test_truncated_tokens_decode_or_are_refused(model: Tokenizer) -> None:
     tokens = model.encode(_images(1, 32, 32))
-    if tokens.layout.levels[0].ordered != "groups":
-        pytest.skip("groups are not ordered")
-    for groups in range(1, tokens.layout.levels[0].groups + 1):
-        assert model.decode(tokens.truncate(groups=groups)).shape == (1, 3, 32, 32)
+    first = tokens.layout.levels[0]
+    axes = {
+        "levels": len(tokens.layout.levels),
+        "groups": first.groups if first.ordered == "groups" else 1,
+        "length": first.grid[0] if first.ordered == "length" else 1,
+    }
+    for axis, most in axes.items():
+        for count in range(1, most):
+            assert model.decode(tokens.truncate(**{axis: count})).shape == (1, 3, 32, 32)
+    for axis in ("groups", "length"):
+        if first.ordered != axis:
+            with pytest.raises(ShapeError):
+                tokens.truncate(**{axis: 1})
+
+
+def test_pictures_of_different_sizes_are_encoded_together(model: Tokenizer) -> None:
+    pictures = [_images(1, 16, 24, 1), _images(1, 40, 17, 2), _images(1, 16, 24, 3)]
+    together = model.encode(pictures)
+    assert [tokens.layout.image_size for tokens in together] == [(16, 24), (40, 17), (16, 24)]
+    alone = [model.encode(picture) for picture in pictures]
+    assert [tokens.layout for tokens in together] == [tokens.layout for tokens in alone]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_gives_finite_pictures(model: Tokenizer, dtype: torch.dtype) -> None:
+    model.to(dtype)
+    tokens = model.encode(_images(1, 24, 32))
+    assert tokens.layout == model.layout(24, 32)
+    tokens.check_range()
+    assert bool(torch.isfinite(model.decode(tokens)).all())
+
+
+def test_tokens_come_back_from_a_file(model: Tokenizer, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path / "model")
+    tokens = model.encode(_images(1, 24, 32))
+    tessella.write(tmp_path / "a.tsl", tokens, model=tmp_path / "model")
+    back = tessella.read(tmp_path / "a.tsl", model=tmp_path / "model")
+    assert back.layout == tokens.layout
+    for ours, theirs, level in zip(back.levels, tokens.levels, back.layout.levels, strict=True):
+        if level.is_continuous:
+            scale = float(theirs.abs().max())
+            assert float((ours - theirs).abs().max()) <= max(0.05 * scale, 2**-8)
+        else:
+            assert torch.equal(ours, theirs)
+    assert model.decode(back).shape == (1, 3, 24, 32)
 
 
 def test_saved_models_come_back(model: Tokenizer, tmp_path: Path) -> None:

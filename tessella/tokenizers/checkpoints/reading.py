@@ -25,7 +25,9 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
 
     Args:
         path: a file, or a folder whose safetensors files (or, without any, ``.bin`` files) are the
-            parts of one state dict.
+            parts of one state dict. A pair of files ``X_encoder`` and ``X_decoder`` in it, whatever
+            else there is, gives both states under names that begin with ``encoder.`` and
+            ``decoder.``.
 
     Returns:
         Tensors by name, in safetensors; whatever mapping was saved otherwise.
@@ -35,6 +37,9 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     if path.is_dir():
+        halves = _halves(path)
+        if halves:
+            return halves
         parts = sorted(path.glob(f"*{_SAFE}")) or sorted(path.glob("*.bin"))
         if not parts:
             raise CheckpointError(f"{path} holds no {_SAFE} or .bin file; expected a checkpoint")
@@ -48,6 +53,18 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     raise CheckpointError(
         f"{path} given; expected a file that ends in {', '.join((_SAFE, *_PICKLED))}"
     )
+
+
+def _halves(folder: Path) -> dict[str, Any]:
+    """Read a model that is published as one encoder and one decoder; empty if it is not."""
+    whole: dict[str, Any] = {}
+    for half in ("encoder", "decoder"):
+        suffixes = (_SAFE, *_PICKLED)
+        found = [f for f in sorted(folder.glob(f"*_{half}.*")) if f.suffix in suffixes]
+        if len(found) != 1:
+            return {}
+        whole |= {f"{half}.{name}": value for name, value in read_checkpoint(found[0]).items()}
+    return whole
 
 
 def _joined(parts: Iterable[Path]) -> dict[str, Any]:

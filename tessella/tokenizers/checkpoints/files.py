@@ -1,0 +1,79 @@
+"""From a checkpoint file to a folder that :func:`tessella.load` takes."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tessella.errors import CheckpointError
+from tessella.tokenizers.base import Tokenizer
+from tessella.tokenizers.checkpoints.base import Format, convert, formats
+from tessella.tokenizers.checkpoints.reading import read_checkpoint
+
+_CARD = "MODEL_CARD.md"
+_CHUNK = 2**20
+
+
+def convert_file(
+    family: str, path: Path | str, output: Path | str, *, config: Any = None
+) -> Tokenizer:
+    """Convert a checkpoint into a folder with config, weights and a model card.
+
+    Args:
+        family: name of a checkpoint format.
+        path: the checkpoint, a file or a folder.
+        output: the folder to make; it appears complete or not at all.
+        config: see :func:`~tessella.tokenizers.checkpoints.base.convert`.
+
+    Returns:
+        The tokenizer that was saved.
+
+    Raises:
+        CheckpointError: if the checkpoint does not fit, or the folder exists.
+        ConfigError: if the format or the preset is unknown.
+    """
+    path, output = Path(path), Path(output)
+    if output.exists():
+        raise CheckpointError(f"{output} exists; give another folder, or remove it first")
+    model = convert(family, read_checkpoint(path), config)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+    try:
+        model.save_pretrained(made)
+        (made / _CARD).write_text(_card(formats()[family], path, model), encoding="utf-8")
+        made.chmod(0o755)
+        made.rename(output)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    return model
+
+
+def _card(form: Format, path: Path, model: Tokenizer) -> str:
+    parameters = sum(p.numel() for p in model.parameters())
+    digest = f"SHA-256 of the file: `{_sha256(path)}`." if path.is_file() else ""
+    return f"""# {path.name}
+
+A `{model.family}` tokenizer of {parameters:,} parameters, converted from a `{form.name}`
+checkpoint.
+
+- Source of such weights: {form.source}
+- Licence: {form.licence}
+- {digest or "Converted from a folder."}
+
+The data that the weights were trained on may have terms of their own; see the source.
+"""
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+__all__ = ["convert_file"]
