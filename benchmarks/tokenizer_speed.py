@@ -115,9 +115,9 @@ def measure_size(model_name: str, height: int, width: int) -> None:
     from tessella.tokenizers.tiling import decode_tiled, encode_tiled
 
     model = tessella.load(model_name)
-    rows = np.linspace(0, 255, height)[:, None, None]
-    columns = np.arange(width)[None, :, None] * np.array([3, 5, 7])
-    picture = ((rows + columns) % 256).astype(np.uint8)
+    rows = np.linspace(0, 255, height).astype(np.uint8)[:, None, None]
+    columns = (np.arange(width)[None, :, None] * np.array([3, 5, 7]) % 256).astype(np.uint8)
+    picture = rows + columns  # wraps around; nothing larger than the picture is made
     encode_tiled(model, picture[:512, :768])  # warm-up
     start = time.perf_counter()
     tokens = encode_tiled(model, picture)
