@@ -24,6 +24,7 @@ from tessella.errors import (
 
 if TYPE_CHECKING:
     from tessella.codecs.files import decode, encode, read, write
+    from tessella.generation.pipelines import VARPipeline, load_pipeline
     from tessella.hub import load, models
     from tessella.images import save_image as save
     from tessella.tokens import LevelLayout, TokenLayout, Tokens
@@ -35,9 +36,11 @@ _LAZY = {
     "LevelLayout": ("tessella.tokens", "LevelLayout"),
     "TokenLayout": ("tessella.tokens", "TokenLayout"),
     "Tokens": ("tessella.tokens", "Tokens"),
+    "VARPipeline": ("tessella.generation.pipelines", "VARPipeline"),
     "decode": ("tessella.codecs.files", "decode"),
     "encode": ("tessella.codecs.files", "encode"),
     "load": ("tessella.hub", "load"),
+    "load_pipeline": ("tessella.generation.pipelines", "load_pipeline"),
     "models": ("tessella.hub", "models"),
     "read": ("tessella.codecs.files", "read"),
     "save": ("tessella.images", "save_image"),
@@ -69,10 +72,12 @@ __all__ = [
     "TokenFileError",
     "TokenLayout",
     "Tokens",
+    "VARPipeline",
     "__version__",
     "decode",
     "encode",
     "load",
+    "load_pipeline",
     "models",
     "read",
     "save",

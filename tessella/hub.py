@@ -58,7 +58,7 @@ class ModelRecord:
 def models() -> list[ModelRecord]:
     """List the models that can be loaded by name: those shipped, then those on the search path."""
     found: dict[str, ModelRecord] = {}
-    for root in _roots():
+    for root in roots():
         for config in sorted(root.glob(f"*/{_CONFIG}")):
             folder = config.parent
             if (folder / _WEIGHTS).is_file() and folder.name not in found:
@@ -113,7 +113,7 @@ def resolve(name: str | Path) -> Path:
         raise CheckpointError(
             f"the folder {text} has no {_CONFIG}; expected a saved model (save_pretrained)"
         )
-    if _is_hub_id(text):
+    if is_hub_id(text):
         return download(text)
     hint = nearest(text, list(known)) if known else "no model is installed"
     raise CheckpointError(
@@ -212,13 +212,25 @@ def _computed_identity(folder: Path, _changed: int) -> str:
     return load(folder).space_id
 
 
-def _roots() -> list[Path]:
+def roots() -> list[Path]:
+    """Folders in which models are looked for by name: the package's, then the search path's."""
     listed = os.environ.get(SEARCH_PATH_VARIABLE, "").split(os.pathsep)
     return [SHIPPED, *(Path(entry).expanduser() for entry in listed if entry)]
 
 
-def _is_hub_id(text: str) -> bool:
+def is_hub_id(text: str) -> bool:
+    """Whether a text looks like ``org/name``."""
     return _HUB_ID.fullmatch(text) is not None
 
 
-__all__ = ["DEFAULT_MODEL", "ModelRecord", "download", "find", "load", "models", "resolve"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "ModelRecord",
+    "download",
+    "find",
+    "is_hub_id",
+    "load",
+    "models",
+    "resolve",
+    "roots",
+]

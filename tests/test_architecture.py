@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tessella"
 # lowest first; a module may import from its own layer and from those before it
 ORDER = (
-    ("errors", "config", "identity", "configs"),
+    ("errors", "config", "identity", "configs", "families"),
     ("tokens",),
     ("images",),
     ("hub",),

@@ -1,4 +1,4 @@
-"""Saved tokenizers: a folder with ``config.json`` and ``model.safetensors``.
+"""Saved tokenizers and generators: a folder with ``config.json`` and ``model.safetensors``.
 
 The config names a registered *family*, never a class to import; weights are read strictly.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -18,13 +18,16 @@ from tessella.errors import CheckpointError, ConfigError
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 FORMAT = 1
+Kind = Literal["tokenizer", "generator"]
 
 
-def write_model(folder: Path, family: str, config: Any, state: Mapping[str, Tensor]) -> None:
-    """Write a tokenizer's config and weights into an existing folder."""
+def write_model(
+    folder: Path, family: str, config: Any, state: Mapping[str, Tensor], *, kind: Kind = "tokenizer"
+) -> None:
+    """Write a model's config and weights into an existing folder."""
     from safetensors.torch import save_file
 
-    record = {"format": FORMAT, "tokenizer": family, "config": to_dict(config)}
+    record = {"format": FORMAT, kind: family, "config": to_dict(config)}
     text = json.dumps(record, indent=2, sort_keys=True) + "\n"
     (folder / CONFIG_NAME).write_text(text, encoding="utf-8")
     tensors = {name: t.detach().cpu().contiguous() for name, t in state.items()}
@@ -32,17 +35,19 @@ def write_model(folder: Path, family: str, config: Any, state: Mapping[str, Tens
     (folder / WEIGHTS_NAME).chmod(0o644)  # safetensors makes it private to its owner
 
 
-def read_config(folder: Path, family: str, config_class: type) -> Any:
-    """Read the config dataclass of a saved tokenizer.
+def read_config(
+    folder: Path, family: str, config_class: type, *, kind: Kind = "tokenizer"
+) -> Any:
+    """Read the config dataclass of a saved model.
 
     Raises:
         CheckpointError: if the file is missing, damaged or of another family.
     """
-    record = read_record(folder)
-    if family and record["tokenizer"] != family:
+    record = read_record(folder, kind=kind)
+    if family and record[kind] != family:
         raise CheckpointError(
-            f"{folder} holds a {record['tokenizer']!r} tokenizer; {family!r} expected: "
-            "use tessella.load(), which finds the class"
+            f"{folder} holds a {record[kind]!r} {kind}; {family!r} expected: load it by a "
+            "function that finds the class, such as tessella.load() for tokenizers"
         )
     try:
         return from_dict(config_class, record["config"])
@@ -50,8 +55,8 @@ def read_config(folder: Path, family: str, config_class: type) -> Any:
         raise CheckpointError(f"{folder / CONFIG_NAME}: {error}") from error
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """Read ``config.json`` of a saved tokenizer: its format, family and config.
+def read_record(folder: Path, *, kind: Kind = "tokenizer") -> dict[str, Any]:
+    """Read ``config.json`` of a saved model: its format, family and config.
 
     Raises:
         CheckpointError: if it is missing or not such a file.
@@ -61,13 +66,13 @@ def read_record(folder: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{path} is missing; expected a folder of a saved tokenizer"
+            f"{path} is missing; expected a folder of a saved {kind}"
         ) from error
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
-    wanted = {"format", "tokenizer", "config"}
+    wanted = {"format", kind, "config"}
     if not isinstance(record, dict) or not wanted <= set(record):
-        raise CheckpointError(f"{path} lacks one of {sorted(wanted)}: not a saved tokenizer")
+        raise CheckpointError(f"{path} lacks one of {sorted(wanted)}: not a saved {kind}")
     if record["format"] != FORMAT:
         raise CheckpointError(
             f"{path} has format {record['format']!r}; this version reads {FORMAT}: update tessella"

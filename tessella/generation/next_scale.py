@@ -1,0 +1,298 @@
+"""Generators that write a pyramid scale by scale, each scale in one pass.
+
+::
+
+    condition --> scale 0 --codes--> running sum --resize--> inputs --> scale 1 --> ... --> tokens
+
+Scale k is written after reading the running sum of scales 0..k-1 on its own grid, and attends to
+the keys and values that a cache kept of them (VAR, arXiv 2404.02905; Infinity, arXiv 2412.04431).
+Subclasses say how a condition starts the sequence, what the transformer is, and how tokens are
+drawn from its last features.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from tessella.errors import ShapeError
+from tessella.generation.base import Generator
+from tessella.generation.editing import Known, KnownScales
+from tessella.generation.guidance import Ramp, guidance_weights
+from tessella.generation.kv_cache import CacheGeometry, Grid, KVCache, make_cache
+from tessella.generation.layers.packed_linear import allow_packing
+from tessella.generation.sampling import Noise, Sampling, check_noise
+from tessella.tokenizers.base import Tokenizer
+from tessella.tokenizers.next_scale import NextScaleTokenizer
+from tessella.tokens import Tokens
+
+
+class Written(NamedTuple):
+    """What was drawn for one scale.
+
+    Args:
+        level: indices ``(B, h, w, G)``.
+        codes: vectors ``(B, h, w, D)`` that the next scale shall read in place of the indices'
+            codes; None for those.
+    """
+
+    level: Tensor
+    codes: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleEvent:
+    """What is known when a scale has been written.
+
+    Args:
+        scale: its number, from 0.
+        scales: how many are written in all.
+        level: its indices ``(B, h, w, G)``.
+        total: running sum of codes ``(B, D, h', w')``: ``tokenizer.features_to_images`` shows it.
+        seconds: time that the scale took.
+        kv_bytes: bytes of keys and values that the scale found in the cache.
+    """
+
+    scale: int
+    scales: int
+    level: Tensor
+    total: Tensor
+    seconds: float
+    kv_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a condition gives to a run.
+
+    Args:
+        batch: number of pictures ``B``.
+        first: inputs of the transformer for scale 0, ``(R, n_0, C)``.
+        shared: what the subclass needs at every scale.
+    """
+
+    batch: int
+    first: Tensor
+    shared: Any
+
+
+class NextScaleGenerator(Generator):
+    """The loop over scales."""
+
+    guidance_ramp: ClassVar[Ramp]
+
+    # ---- what a family defines -------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def grids(self) -> tuple[Grid, ...]:
+        """The grids of all scales that the generator writes."""
+
+    @abstractmethod
+    def geometry(self, rows: int, grids: tuple[Grid, ...], *, is_guided: bool) -> CacheGeometry:
+        """Return the shape of the keys and values of a run."""
+
+    @abstractmethod
+    def _start(self, condition: Any, *, is_guided: bool) -> Start:
+        """Check a condition and prepare a run; under guidance there are ``2 B`` rows."""
+
+    @abstractmethod
+    def _embed(self, inputs: Tensor, scale: int, start: Start) -> Tensor:
+        """Bring the running sum ``(B, h, w, C_in)`` to ``(R, n_k, C)``."""
+
+    @abstractmethod
+    def _transform(
+        self, x: Tensor, scale: int, start: Start, cache: KVCache, weight: float
+    ) -> Tensor:
+        """Run all blocks over one scale, ``(R, n_k, C)``."""
+
+    @abstractmethod
+    def _write(  # noqa: PLR0913  # all that a draw may depend on
+        self,
+        hidden: Tensor,
+        scale: int,
+        start: Start,
+        *,
+        weight: float,
+        sampling: Sampling,
+        noise: Noise,
+        tokenizer: NextScaleTokenizer,
+    ) -> Written:
+        """Draw a scale from the last features ``(R, n_k, C)``."""
+
+    @property
+    @abstractmethod
+    def vocab_sizes(self) -> tuple[int, ...]:
+        """Alphabets of the indices of a token."""
+
+    @property
+    @abstractmethod
+    def input_channels(self) -> int:
+        """Width of what the generator reads of the running sum."""
+
+    # ---- what users call -------------------------------------------------------------------
+
+    def generate(  # noqa: PLR0913  # every one is a choice of the user
+        self,
+        condition: Any,
+        *,
+        tokenizer: Tokenizer,
+        guidance_scale: float | Sequence[float] = 0.0,
+        sampling: Sampling | None = None,
+        kv_cache: str | KVCache = "full",
+        generator: Noise = None,
+        scales: int | None = None,
+        known: Known | None = None,
+        on_scale_end: Callable[[ScaleEvent], None] | None = None,
+    ) -> Tokens:
+        """Write tokens for a batch of conditions, in evaluation mode and without gradients.
+
+        Args:
+            condition: what the family takes: class labels, text features.
+            tokenizer: whose tokens are written.
+            guidance_scale: strength of classifier-free guidance, or weights one a scale, see
+                :func:`~tessella.generation.guidance.guidance_weights`.
+            sampling: how tokens are drawn; from the whole distribution by default.
+            kv_cache: name and budget of a cache policy, ``"scale:0.1"``, or a cache.
+            generator: noise of the batch, or one source a picture.
+            scales: write so many scales only; all by default.
+            known: tokens that are given: the first scales, or places of a picture to keep.
+            on_scale_end: called after each scale.
+
+        Raises:
+            ShapeError: if the condition, tokenizer, noise or known tokens do not fit.
+            ConfigError: if the cache or a number is impossible.
+        """
+        self.check_tokenizer(tokenizer)
+        assert isinstance(tokenizer, NextScaleTokenizer)
+        count = len(self.grids) if scales is None else scales
+        if not 1 <= count <= len(self.grids):
+            raise ShapeError(f"scales={scales} given; expected 1 to {len(self.grids)}")
+        weights = guidance_weights(guidance_scale, self.guidance_ramp, len(self.grids))[:count]
+        cache = make_cache(kv_cache)
+        with self._inference():
+            start = self._start(condition, is_guided=any(weight != 1 for weight in weights))
+            check_noise(generator, start.batch)
+            given = None
+            if known is not None:
+                given = KnownScales(known, tokenizer, self.grids, start.batch)
+            rows = start.first.shape[0]
+            geometry = self.geometry(rows, self.grids[:count], is_guided=rows > start.batch)
+            cache.start(geometry)
+            try:
+                levels = self._run(
+                    start, weights, cache, tokenizer, sampling or Sampling(), generator,
+                    given, on_scale_end,
+                )  # fmt: skip
+            finally:
+                cache.release()
+        stride = tokenizer.stride
+        layout = tokenizer.layout(self.grids[-1][0] * stride, self.grids[-1][1] * stride)
+        if count < len(self.grids):
+            layout = layout.truncate(levels=count)
+        return Tokens(levels, layout)
+
+    def _run(  # noqa: PLR0913
+        self,
+        start: Start,
+        weights: Sequence[float],
+        cache: KVCache,
+        tokenizer: NextScaleTokenizer,
+        sampling: Sampling,
+        noise: Noise,
+        known: KnownScales | None,
+        on_scale_end: Callable[[ScaleEvent], None] | None,
+    ) -> list[Tensor]:
+        levels: list[Tensor] = []
+        total = tokenizer.empty_total(start.batch, self.grids).to(self.device)
+        x = start.first
+        for scale, weight in enumerate(weights):
+            began = time.perf_counter()
+            cache.begin_scale(scale)
+            hidden = self._transform(x, scale, start, cache, weight)
+            if known is not None and known.is_given(scale):
+                written = Written(known.level(scale))
+            else:
+                written = self._write(
+                    hidden, scale, start, weight=weight, sampling=sampling, noise=noise,
+                    tokenizer=tokenizer,
+                )  # fmt: skip
+                if known is not None:
+                    written = Written(*known.restored(written.level, written.codes, scale))
+            total, inputs = _advance(tokenizer, total, written, scale, self.grids)
+            levels.append(written.level)
+            if scale + 1 < len(weights):
+                x = self._embed(inputs, scale + 1, start)
+            if on_scale_end is not None:
+                seconds = time.perf_counter() - began
+                held = cache.use.bytes_by_scale[-1]
+                on_scale_end(
+                    ScaleEvent(scale, len(weights), written.level, total, seconds, held)
+                )
+        return levels
+
+    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Check that the generator writes tokens of a tokenizer.
+
+        Raises:
+            ShapeError: saying what differs.
+        """
+        if not isinstance(tokenizer, NextScaleTokenizer):
+            raise ShapeError(
+                f"a {tokenizer.family} tokenizer given; expected one whose tokens are pyramids, "
+                "such as multiscale_vq"
+            )
+        found = (
+            tokenizer.quantizer.vocab_sizes * tokenizer.patch**2,
+            tokenizer.input_channels,
+            tokenizer.schedule(self.grids[-1]),
+        )
+        expected = (self.vocab_sizes, self.input_channels, self.grids)
+        for what, given, wanted in zip(
+            ("alphabets", "input channels", "grids"), found, expected, strict=True
+        ):
+            if given != wanted:
+                raise ShapeError(
+                    f"a tokenizer with {what} {given} given; this generator writes {wanted}: "
+                    "use the tokenizer that it was trained with"
+                )
+
+    def train(self, mode: bool = True) -> NextScaleGenerator:
+        """Switch to training, which drops rearranged copies of weights, or to evaluation."""
+        if mode:
+            allow_packing(self, allowed=False)
+        super().train(mode)
+        return self
+
+    @contextlib.contextmanager
+    def _inference(self) -> Iterator[None]:
+        was_training = self.training
+        self.eval()
+        allow_packing(self, allowed=True)
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            self.train(was_training)
+
+
+def _advance(
+    tokenizer: NextScaleTokenizer,
+    total: Tensor,
+    written: Written,
+    scale: int,
+    grids: tuple[Grid, ...],
+) -> tuple[Tensor, Tensor]:
+    if written.codes is None:
+        return tokenizer.next_scale(total, written.level, scale, grids)
+    return tokenizer.add_codes(total, written.codes, scale, grids)
+
+
+__all__ = ["NextScaleGenerator", "ScaleEvent", "Start", "Written"]

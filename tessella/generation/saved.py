@@ -1,0 +1,161 @@
+"""Saved pipelines: a folder with ``pipeline.json`` and the folders of its two models.
+
+::
+
+    NAME/pipeline.json               {"format": 1, "pipeline": "var"}
+    NAME/generator/                  config.json, model.safetensors
+    NAME/tokenizer/                  config.json, model.safetensors
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from tessella import hub
+from tessella.config import nearest
+from tessella.errors import CheckpointError, ConfigError
+from tessella.generation.layers.blocks import ModulatedBlock, ModulatedHead
+from tessella.generation.next_scale import NextScaleGenerator
+from tessella.generation.registry import GENERATORS
+from tessella.tokenizers.next_scale import NextScaleTokenizer
+from tessella.tokenizers.registry import all_presets
+from tessella.tokenizers.saved import read_record
+
+INDEX_NAME = "pipeline.json"
+GENERATOR, TOKENIZER = "generator", "tokenizer"
+FORMAT = 1
+
+
+def write_pipeline(
+    folder: Path, generator: NextScaleGenerator, tokenizer: NextScaleTokenizer
+) -> None:
+    """Write both models into a folder, which is made; the index comes last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator.save_pretrained(folder / GENERATOR)
+    tokenizer.save_pretrained(folder / TOKENIZER)
+    record = {"format": FORMAT, "pipeline": generator.family}
+    (folder / INDEX_NAME).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def read_pipeline(folder: Path) -> tuple[NextScaleGenerator, NextScaleTokenizer]:
+    """Read both models of a folder.
+
+    Raises:
+        CheckpointError: if a part is missing, damaged or of an unknown family.
+    """
+    try:
+        record = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+        version = record["format"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{folder / INDEX_NAME} is missing or damaged: {error}") from error
+    if version != FORMAT:
+        raise CheckpointError(
+            f"{folder / INDEX_NAME} has format {version!r}; this version reads {FORMAT}: update "
+            "tessella"
+        )
+    name = read_record(folder / GENERATOR, kind="generator")["generator"]
+    try:
+        cls = GENERATORS.get(name).model_class
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / GENERATOR}: {error}") from error
+    generator = cls.from_pretrained(str(folder / GENERATOR))
+    tokenizer = hub.load(folder / TOKENIZER)
+    if not isinstance(generator, NextScaleGenerator) or not isinstance(
+        tokenizer, NextScaleTokenizer
+    ):
+        raise CheckpointError(f"{folder} does not hold a next-scale generator and its tokenizer")
+    return generator, tokenizer
+
+
+def resolve(name_or_path: str | Path) -> Path:
+    """Find the folder of a pipeline: a path, a known name, or a hub id, which is fetched.
+
+    Raises:
+        CheckpointError: if there is none; the message names the nearest one.
+    """
+    text, folder = str(name_or_path), Path(name_or_path)
+    if (folder / INDEX_NAME).is_file():
+        return folder
+    known = pipelines()
+    if text in known:
+        return known[text]
+    if folder.is_dir():
+        raise CheckpointError(
+            f"the folder {text} has no {INDEX_NAME}; expected a saved pipeline (save_pretrained)"
+        )
+    if hub.is_hub_id(text):
+        fetched = hub.download(text)
+        if (fetched / INDEX_NAME).is_file():
+            return fetched
+        raise CheckpointError(f"{text} on the hub is no pipeline of this library")
+    choices = [*known, *GENERATORS.presets()]
+    raise CheckpointError(
+        f"there is no pipeline {text!r}; {nearest(text, choices)} (or give a folder, or a hub id "
+        "like org/name)"
+    )
+
+
+def pipelines() -> dict[str, Path]:
+    """Return the pipelines that ship with the package or lie on the search path, by name."""
+    found: dict[str, Path] = {}
+    for root in hub.roots():
+        for index in sorted(root.glob(f"*/{INDEX_NAME}")):
+            found.setdefault(index.parent.name, index.parent)
+    return found
+
+
+def is_preset(name: str) -> bool:
+    """Whether generators have a preset of that name."""
+    return name in GENERATORS.presets()
+
+
+@torch.no_grad()
+def random_pipeline(name: str, seed: int) -> tuple[NextScaleGenerator, NextScaleTokenizer]:
+    """Make a generator of a preset and its tokenizer with random weights.
+
+    Fresh generators hardly depend on their inputs, since gammas and logits begin near zero; here
+    both are of order one, so that pictures, caches and seeds differ as with trained weights.
+
+    Raises:
+        ConfigError: if there is no such preset, or no tokenizer goes with it.
+    """
+    presets = GENERATORS.presets()
+    if name not in presets:
+        raise ConfigError(f"preset {name!r} is unknown; {nearest(name, sorted(presets))}")
+    family, preset = presets[name]
+    tokenizer_family, tokenizer_preset = all_presets()[preset.tokenizer]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        generator = family.model_class(preset.config)
+        tokenizer = tokenizer_family.tokenizer_class(tokenizer_preset.config)
+        for module in generator.modules():
+            if isinstance(module, ModulatedBlock):
+                _set_gammas(module)
+            elif isinstance(module, ModulatedHead):
+                module.out.weight.normal_(std=module.out.in_features**-0.5)
+    assert isinstance(generator, NextScaleGenerator)
+    assert isinstance(tokenizer, NextScaleTokenizer)
+    return generator.eval(), tokenizer.eval()
+
+
+def _set_gammas(block: ModulatedBlock) -> None:
+    if block.modulation is None:
+        block.modulation_offset[:, :, :2] = 1
+    else:
+        block.modulation.bias[: block.modulation.out_features // 3] = 1
+    for linear in (block.attention.qkv, block.attention.proj, block.perceptron.fc2):
+        linear.weight.normal_(std=linear.in_features**-0.5)
+
+
+__all__ = [
+    "INDEX_NAME",
+    "is_preset",
+    "pipelines",
+    "random_pipeline",
+    "read_pipeline",
+    "resolve",
+    "write_pipeline",
+]
