@@ -45,9 +45,12 @@ def convert(
     from tessella.tokenizers.checkpoints.files import convert_file
 
     sizes = _read(config) if config else preset
-    model = convert_file(family, checkpoint, output, config=sizes)
-    parameters = sum(p.numel() for p in model.parameters())
-    typer.echo(f"{output}  {model.family}  {parameters / 1e6:.2f} M parameters")
+    found = convert_file(family, checkpoint, output, config=sizes)
+    parameters = sum(p.numel() for p in found.model.parameters())
+    typer.echo(
+        f"{output}  {found.model.family}  {parameters / 1e6:.2f} M parameters\n"
+        f"{found.averages} of {found.tensors} tensors are moving averages (EMA)"
+    )
 
 
 def _read(path: Path) -> Any:

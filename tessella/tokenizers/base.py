@@ -80,6 +80,11 @@ class Tokenizer(nn.Module, PyTorchModelHubMixin, ABC):
         """
         return None
 
+    @property
+    def tiles_itself(self) -> bool:
+        """Whether large pictures are resized or cut inside, so that they are never tiled."""
+        return False
+
     @abstractmethod
     def layout(self, height: int, width: int) -> TokenLayout:
         """Return the layout of the tokens of a picture of that size in pixels."""

@@ -122,6 +122,8 @@ def decode_tiled(
 
 def _plan(tokenizer: Tokenizer, height: int, width: int, tile: int) -> list[Tile]:
     stride = tokenizer.stride
+    if tokenizer.tiles_itself:
+        tile = max(tile, height, width)
     tile = -(-tile // stride) * stride
     halo = tokenizer.halo
     if halo is None:

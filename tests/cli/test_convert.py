@@ -10,6 +10,9 @@ from cli_runner import Run
 from safetensors.torch import load_file, save_file
 
 import tessella
+from tessella.errors import ConfigError
+from tessella.tokenizers.checkpoints import count_averages
+from tessella.tokenizers.checkpoints.files import convert_file
 
 RECORDING = Path(__file__).parents[1] / "fixtures" / "parity" / "taming_vqgan"
 
@@ -37,6 +40,38 @@ def test_a_lightning_checkpoint_becomes_a_model(
     assert torch.equal(tokens.levels[0][..., 0], io["indices"])
     assert run("encode", picture, "-m", "models/mine", "-o", "a.tsl").code == 0
     assert run("decode", "a.tsl", "-m", "models/mine", "-o", "back.png").code == 0
+
+
+def test_averages_are_taken_where_there_are_some_and_counted(
+    run: Run, work: Path, state: dict[str, torch.Tensor]
+) -> None:
+    decoder = [name for name in state if name.startswith("decoder.")]
+    averages = {f"model_ema.{name.replace('.', '')}": state[name] + 1 for name in decoder}
+    more = {"model_ema.decay": torch.tensor(0.999), "loss.logvar": torch.zeros(1)}
+    more |= {"model_ema.losslogvar": torch.zeros(1)}
+    torch.save({"state_dict": state | averages | more}, "ema.ckpt")
+    torch.save({"state_dict": state}, "raw.ckpt")
+    result = run("convert", "ibq", "ema.ckpt", "-o", "ema")
+    assert (result.code, result.stderr) == (0, "")
+    line = f"{len(decoder)} of {len(state)} tensors are moving averages (EMA)"
+    assert result.stdout.splitlines()[1] == line
+    assert f"averages of the weights: {len(decoder)} of" in (work / "ema/MODEL_CARD.md").read_text()
+    raw = convert_file("ibq", "raw.ckpt", "raw")
+    assert (raw.averages, raw.tensors) == (0, len(state))
+    ours, plain = tessella.load("ema").state_dict(), raw.model.state_dict()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, plain[name] + float(name.startswith("decoder.")))
+
+
+def test_a_file_with_all_weights_averaged_beside_them() -> None:
+    weights = {"encoder.x": torch.zeros(1), "quantize.codebook_used": torch.zeros(1)}
+    beside = {"model": weights, "ema": weights, "steps": 3}
+    assert count_averages("llamagen_vq", beside) == 1
+    assert count_averages("llamagen_vq", {"model": weights}) == 0
+    assert count_averages("infinity_bsq", {"vae": weights, "ema": weights}) == 0  # as it is read
+    assert count_averages("var_vqvae", beside) == 0
+    with pytest.raises(ConfigError, match="did you mean 'llamagen_vq'"):
+        count_averages("llamagen", beside)
 
 
 def _foreign(state: dict[str, torch.Tensor]) -> object:

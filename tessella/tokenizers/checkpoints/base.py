@@ -27,6 +27,8 @@ from tessella.tokenizers.saved import load_strictly
 State = Mapping[str, Any]
 #: ``(state dict, config) -> (our config dataclass, our state dict)``
 Translate = Callable[[State, Any], tuple[Any, dict[str, Tensor]]]
+#: ``state dict -> number of tensors that are taken from moving averages``
+CountAverages = Callable[[State], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Format:
         source: where the weights come from.
         licence: of the weights, as far as their authors state one.
         note: one sentence.
+        averages: counts the tensors that ``translate`` takes from moving averages; None for
+            projects that publish none.
     """
 
     name: str
@@ -48,13 +52,19 @@ class Format:
     source: str
     licence: str
     note: str = ""
+    averages: CountAverages | None = None
 
 
 _FORMATS: dict[str, Format] = {}
 
 
 def register_format(
-    name: str, *, source: str, licence: str, note: str = ""
+    name: str,
+    *,
+    source: str,
+    licence: str,
+    note: str = "",
+    averages: CountAverages | None = None,
 ) -> Callable[[Translate], Translate]:
     """Register a translation under the name of a checkpoint format.
 
@@ -65,7 +75,7 @@ def register_format(
     def add(translate: Translate) -> Translate:
         if name in _FORMATS:
             raise ConfigError(f"checkpoint format {name!r} is registered twice")
-        _FORMATS[name] = Format(name, translate, source, licence, note)
+        _FORMATS[name] = Format(name, translate, source, licence, note, averages)
         return translate
 
     return add
@@ -93,20 +103,34 @@ def convert(family: str, state_dict: State, config: str | State | Any = None) ->
         ConfigError: if the format or the preset is unknown.
         CheckpointError: if the tensors are not those of the format, or do not fit the config.
     """
-    if family not in _FORMATS:
-        raise ConfigError(
-            f"checkpoint format {family!r} is unknown; {nearest(family, sorted(_FORMATS))}"
-        )
+    form = _format(family)
     if isinstance(config, str):
         config = _preset(config)
     try:
-        ours, state = _FORMATS[family].translate(state_dict, {} if config is None else config)
+        ours, state = form.translate(state_dict, {} if config is None else config)
     except KeyError as error:
         raise CheckpointError(
             f"{error.args[0]!r} is missing from the checkpoint or its config; expected one of "
             f"{family!r}: is it another family's?"
         ) from error
     return build(ours, state, source=f"the {family} checkpoint")
+
+
+def count_averages(family: str, state_dict: State) -> int:
+    """Count the tensors that :func:`convert` takes from moving averages of the weights.
+
+    Trainers keep averages beside the weights of the last step; published figures are mostly those
+    of the averages.
+
+    Args:
+        family: name of a checkpoint format.
+        state_dict: what the file holds, as for :func:`convert`.
+
+    Raises:
+        ConfigError: if the format is unknown.
+    """
+    averages = _format(family).averages
+    return averages(state_dict) if averages else 0
 
 
 def build(config: Any, state: Mapping[str, Tensor], *, source: str) -> Tokenizer:
@@ -126,6 +150,14 @@ def build(config: Any, state: Mapping[str, Tensor], *, source: str) -> Tokenizer
     return model.eval()
 
 
+def _format(name: str) -> Format:
+    if name not in _FORMATS:
+        raise ConfigError(
+            f"checkpoint format {name!r} is unknown; {nearest(name, sorted(_FORMATS))}"
+        )
+    return _FORMATS[name]
+
+
 def _preset(name: str) -> Any:
     presets = all_presets()
     if name not in presets:
@@ -133,4 +165,14 @@ def _preset(name: str) -> Any:
     return presets[name][1].config
 
 
-__all__ = ["Format", "State", "Translate", "build", "convert", "formats", "register_format"]
+__all__ = [
+    "CountAverages",
+    "Format",
+    "State",
+    "Translate",
+    "build",
+    "convert",
+    "count_averages",
+    "formats",
+    "register_format",
+]

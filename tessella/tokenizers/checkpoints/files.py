@@ -6,20 +6,35 @@ import hashlib
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tessella.errors import CheckpointError
 from tessella.tokenizers.base import Tokenizer
-from tessella.tokenizers.checkpoints.base import Format, convert, formats
+from tessella.tokenizers.checkpoints.base import Format, convert, count_averages, formats
 from tessella.tokenizers.checkpoints.reading import read_checkpoint
 
 _CARD = "MODEL_CARD.md"
 _CHUNK = 2**20
 
 
+class Conversion(NamedTuple):
+    """What came of a checkpoint.
+
+    Args:
+        model: the tokenizer that was saved.
+        tensors: number of its tensors.
+        averages: how many of the checkpoint's tensors in it are moving averages; 0 where the file
+            holds none.
+    """
+
+    model: Tokenizer
+    tensors: int
+    averages: int
+
+
 def convert_file(
     family: str, path: Path | str, output: Path | str, *, config: Any = None
-) -> Tokenizer:
+) -> Conversion:
     """Convert a checkpoint into a folder with config, weights and a model card.
 
     Args:
@@ -29,7 +44,7 @@ def convert_file(
         config: see :func:`~tessella.tokenizers.checkpoints.base.convert`.
 
     Returns:
-        The tokenizer that was saved.
+        The tokenizer that was saved, and how much of it are moving averages.
 
     Raises:
         CheckpointError: if the checkpoint does not fit, or the folder exists.
@@ -38,21 +53,24 @@ def convert_file(
     path, output = Path(path), Path(output)
     if output.exists():
         raise CheckpointError(f"{output} exists; give another folder, or remove it first")
-    model = convert(family, read_checkpoint(path), config)
+    state = read_checkpoint(path)
+    model = convert(family, state, config)
+    found = Conversion(model, len(model.state_dict()), count_averages(family, state))
     output.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
     try:
         model.save_pretrained(made)
-        (made / _CARD).write_text(_card(formats()[family], path, model), encoding="utf-8")
+        (made / _CARD).write_text(_card(formats()[family], path, found), encoding="utf-8")
         made.chmod(0o755)
         made.rename(output)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
-    return model
+    return found
 
 
-def _card(form: Format, path: Path, model: Tokenizer) -> str:
+def _card(form: Format, path: Path, found: Conversion) -> str:
+    model = found.model
     parameters = sum(p.numel() for p in model.parameters())
     digest = f"SHA-256 of the file: `{_sha256(path)}`." if path.is_file() else ""
     return f"""# {path.name}
@@ -63,6 +81,7 @@ checkpoint.
 - Source of such weights: {form.source}
 - Licence: {form.licence}
 - {digest or "Converted from a folder."}
+- Tensors that are moving averages of the weights: {found.averages} of {found.tensors}.
 
 The data that the weights were trained on may have terms of their own; see the source.
 """
@@ -76,4 +95,4 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["convert_file"]
+__all__ = ["Conversion", "convert_file"]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tessella.errors import CheckpointError
 from tessella.tokenizers.checkpoints.base import State, register_format
-from tessella.tokenizers.checkpoints.reading import unwrapped
+from tessella.tokenizers.checkpoints.reading import takes_averages, unwrapped
 from tessella.tokenizers.checkpoints.renaming import renamed, without
 from tessella.tokenizers.checkpoints.taming_names import (
     TamingSizes,
@@ -23,6 +23,7 @@ from tessella.tokenizers.checkpoints.taming_names import (
 )
 from tessella.tokenizers.multiscale_bsq import MultiScaleBSQConfig
 
+_KEYS = ("vae", "ema", "state_dict")  # where weights stand, best first
 _PLACE_VALUES = ("quantizer.lfq.mask", "quantize.lfq.mask")
 _GROUPS, _OTHER_GROUPS = 32, 24
 _PATCHIFIED_LEVELS = 4  # stride 8: only the patchified model is published with it
@@ -33,10 +34,11 @@ _PATCHIFIED_LEVELS = 4  # stride 8: only the patchified model is published with 
     source="https://huggingface.co/FoundationVision/Infinity (infinity_vae_d*.pth)",
     licence="MIT",
     note="plain and patchified tokenizers; without a config, stride 8 is taken for patchified",
+    averages=lambda state: len(_tensors(state)) if takes_averages(state, _KEYS) else 0,
 )
 def infinity_bsq(state: State, config: Any) -> tuple[MultiScaleBSQConfig, dict[str, Tensor]]:
     """Translate Infinity's VAE; ``config`` holds ``apply_spatial_patchify`` and schedules."""
-    tensors = without(unwrapped(state, ("vae", "ema", "state_dict")), *_PLACE_VALUES)
+    tensors = _tensors(state)
     if "encoder.conv_in.conv.weight" in tensors:
         tensors = renamed(tensors, [(r"\.(conv|norm)\.(weight|bias)$", r".\2")])
     if isinstance(config, MultiScaleBSQConfig):
@@ -44,6 +46,10 @@ def infinity_bsq(state: State, config: Any) -> tuple[MultiScaleBSQConfig, dict[s
     else:
         ours = _config(taming_sizes(tensors), config)
     return ours, taming_to_diffusers(tensors)
+
+
+def _tensors(state: State) -> dict[str, Tensor]:
+    return without(unwrapped(state, _KEYS), *_PLACE_VALUES)
 
 
 def _config(sizes: TamingSizes, config: Mapping[str, Any]) -> MultiScaleBSQConfig:

@@ -7,7 +7,7 @@ other way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -27,4 +27,15 @@ def with_averages(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-__all__ = ["with_averages"]
+def count_averages(state: Mapping[str, Tensor], prefixes: Sequence[str]) -> int:
+    """Count the tensors that :func:`with_averages` replaces.
+
+    Args:
+        state: tensors by name.
+        prefixes: of the names that count: those of the tokenizer, not of its losses.
+    """
+    names = (name for name in state if name.startswith(tuple(prefixes)))
+    return sum(_PREFIX + name.replace(".", "") in state for name in names)
+
+
+__all__ = ["count_averages", "with_averages"]

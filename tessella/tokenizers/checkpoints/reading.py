@@ -117,4 +117,10 @@ def unwrapped(state: Mapping[str, Any], keys: Sequence[str] = ("state_dict",)) -
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
-__all__ = ["read_checkpoint", "unwrapped"]
+def takes_averages(state: Mapping[str, Any], keys: Sequence[str]) -> bool:
+    """Return whether :func:`unwrapped` takes what stands under ``ema``."""
+    key = next((key for key in keys if isinstance(state.get(key), Mapping)), None)
+    return key is not None and (key == "ema" or takes_averages(state[key], keys))
+
+
+__all__ = ["read_checkpoint", "takes_averages", "unwrapped"]

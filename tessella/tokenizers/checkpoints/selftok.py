@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tessella.errors import CheckpointError
 from tessella.tokenizers.checkpoints.base import State, register_format
-from tessella.tokenizers.checkpoints.reading import unwrapped
+from tessella.tokenizers.checkpoints.reading import takes_averages, unwrapped
 from tessella.tokenizers.checkpoints.renaming import Rule, count, renamed, without
 from tessella.tokenizers.selftok import SelftokConfig
 
@@ -31,6 +31,7 @@ _RULES: tuple[Rule, ...] = (
     (r"^final_layer_norm3\.", "norm_out."),
 )
 _CODEBOOK = "quantizer._codebook."
+_KEYS = ("ema", "model", "state_dict")  # where weights stand, best first
 
 
 @register_format(
@@ -38,10 +39,11 @@ _CODEBOOK = "quantizer._codebook."
     source="https://huggingface.co/selftok-team/SelftokTokenizer",
     licence="MIT",
     note="encodes latents; join the autoencoder of Stable Diffusion 3 to encode pictures",
+    averages=lambda s: len(_encoder(unwrapped(s, _KEYS))) if takes_averages(s, _KEYS) else 0,
 )
 def selftok_encoder(state: State, config: Any) -> tuple[SelftokConfig, dict[str, Tensor]]:
     """Translate Selftok's encoder; ``config`` may state ``stages`` and ``k_per_stage``."""
-    theirs = _encoder(unwrapped(state, ("ema", "model", "state_dict")))
+    theirs = _encoder(unwrapped(state, _KEYS))
     ours = config if isinstance(config, SelftokConfig) else _config(theirs, config)
     last = f"blocks.{ours.depth - 1}."
     kept = without(theirs, _CODEBOOK, *(last + x for x in ("attn.qkv.", "attn.proj.", "mlp.")))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tessella.errors import CheckpointError
 from tessella.tokenizers.checkpoints.base import State, register_format
-from tessella.tokenizers.checkpoints.reading import unwrapped
+from tessella.tokenizers.checkpoints.reading import takes_averages, unwrapped
 from tessella.tokenizers.checkpoints.renaming import Rule, count, renamed, without
 from tessella.tokenizers.checkpoints.vqgan import llamagen_vq
 from tessella.tokenizers.layers.semantic import TeacherConfig
@@ -25,6 +25,7 @@ from tessella.tokenizers.tokenflow import TokenFlowConfig
 from tessella.tokenizers.vqgan import VQGANConfig
 
 _TEACHER = "encoder_vqkd."
+_KEYS = ("ema", "model", "state_dict")  # where weights stand, best first
 _CONVOLUTIONS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 _RULES: tuple[Rule, ...] = (
     (r"^(en|de)code_task_layer\.", r"\1code_task."),
@@ -51,10 +52,11 @@ _TRANSFORMERS: tuple[Rule, ...] = (
     source="https://huggingface.co/ByteFlow-AI/TokenFlow (.pt)",
     licence="Apache-2.0",
     note="a file without the teacher gives a model that takes a teacher's features",
+    averages=lambda state: len(_tensors(state)) if takes_averages(state, _KEYS) else 0,
 )
 def tokenflow(state: State, config: Any) -> tuple[TokenFlowConfig, dict[str, Tensor]]:
     """Translate TokenFlow; ``config`` may state ``scales`` and what no tensor tells."""
-    theirs = without(unwrapped(state, ("ema", "model", "state_dict")), "quantize.codebook_used")
+    theirs = _tensors(state)
     convolutions = {k: v for k, v in theirs.items() if k.startswith(_CONVOLUTIONS)}
     ours = config if isinstance(config, TokenFlowConfig) else _config(theirs, config)
     _, named = llamagen_vq(convolutions, VQGANConfig())
@@ -65,6 +67,10 @@ def tokenflow(state: State, config: Any) -> tuple[TokenFlowConfig, dict[str, Ten
     if ours.teacher.architecture:
         named |= translated_teacher(theirs, ours.teacher)
     return ours, named
+
+
+def _tensors(state: State) -> dict[str, Tensor]:
+    return without(unwrapped(state, _KEYS), "quantize.codebook_used")
 
 
 def _semantic(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,11 +13,14 @@ from typing import Any
 from torch import Tensor
 
 from tessella.tokenizers.checkpoints.base import State, register_format
-from tessella.tokenizers.checkpoints.lightning import with_averages
-from tessella.tokenizers.checkpoints.reading import unwrapped
+from tessella.tokenizers.checkpoints.lightning import count_averages, with_averages
+from tessella.tokenizers.checkpoints.reading import takes_averages, unwrapped
 from tessella.tokenizers.checkpoints.renaming import Rule, count, renamed, without
 from tessella.tokenizers.checkpoints.taming_names import taming_sizes, taming_to_diffusers
 from tessella.tokenizers.vqgan import Assignment, VQGANConfig
+
+_TOKENIZER = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "quantize.")
+_LLAMAGEN = ("ema", "model", "state_dict")  # where weights stand, best first
 
 
 @register_format(
@@ -36,6 +39,7 @@ def vqgan(state: State, config: Any) -> tuple[VQGANConfig, dict[str, Tensor]]:
     source="https://huggingface.co/TencentARC (IBQ-Tokenizer, .ckpt)",
     licence="Apache-2.0",
     note="averaged weights are taken where the file has them",
+    averages=lambda state: count_averages(unwrapped(state), _TOKENIZER),
 )
 def ibq(state: State, config: Any) -> tuple[VQGANConfig, dict[str, Tensor]]:
     """Translate IBQ's Lightning checkpoint."""
@@ -47,11 +51,11 @@ def ibq(state: State, config: Any) -> tuple[VQGANConfig, dict[str, Tensor]]:
     source="https://github.com/FoundationVision/LlamaGen (vq_ds16_c2i.pt, vq_ds8_c2i.pt)",
     licence="MIT",
     note="averaged weights are taken where the file has them",
+    averages=lambda s: len(_llamagen_tensors(s)) if takes_averages(s, _LLAMAGEN) else 0,
 )
 def llamagen_vq(state: State, config: Any) -> tuple[VQGANConfig, dict[str, Tensor]]:
     """Translate LlamaGen's VQ-8 and VQ-16; ``config`` is its ``ModelArgs`` mapping."""
-    # the file's own "quantize.codebook_used" counts usage
-    theirs = without(unwrapped(state, ("ema", "model", "state_dict")), "quantize.codebook_used")
+    theirs = _llamagen_tensors(state)
     levels = count(theirs, r"encoder\.conv_blocks\.(\d+)\.")
     rules: list[Rule] = [
         (r"^encoder\.conv_blocks\.", "encoder.down."),
@@ -65,6 +69,11 @@ def llamagen_vq(state: State, config: Any) -> tuple[VQGANConfig, dict[str, Tenso
         (r"\.mid\.2\.", ".mid.block_2."),
     ]
     return _translated(renamed(theirs, rules), config, "cosine")
+
+
+def _llamagen_tensors(state: State) -> dict[str, Tensor]:
+    # the file's own "quantize.codebook_used" counts usage
+    return without(unwrapped(state, _LLAMAGEN), "quantize.codebook_used")
 
 
 def _translated(

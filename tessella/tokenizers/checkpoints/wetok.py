@@ -16,14 +16,22 @@ from torch import Tensor
 
 from tessella.errors import CheckpointError
 from tessella.tokenizers.checkpoints.base import State, register_format
-from tessella.tokenizers.checkpoints.lightning import with_averages
+from tessella.tokenizers.checkpoints.lightning import count_averages, with_averages
 from tessella.tokenizers.checkpoints.reading import unwrapped
 from tessella.tokenizers.checkpoints.renaming import Rule, count, renamed
 from tessella.tokenizers.wetok import WeTokConfig
 
 _GROUP_BITS = 8  # of every published WeTok
 _INNER = "first_stage_model."
+_TOKENIZER = ("encoder.", "decoder.")
 _UP_SAMPLER = re.compile(r"decoder\.levels\.\d+\.up\.0\.(weight|bias)")
+
+
+def _averages(state: State) -> int:
+    """Count the averages that :func:`_networks` takes."""
+    tensors = unwrapped(state)
+    is_inner = any(name.startswith(_INNER) for name in tensors)
+    return 0 if is_inner else count_averages(tensors, _TOKENIZER)
 
 
 @register_format(
@@ -31,6 +39,7 @@ _UP_SAMPLER = re.compile(r"decoder\.levels\.\d+\.up\.0\.(weight|bias)")
     source="https://huggingface.co/GrayShine/WeTok (.ckpt)",
     licence="Apache-2.0",
     note="averaged weights are taken tensor by tensor where the file has them",
+    averages=_averages,
 )
 def wetok(state: State, config: Any) -> tuple[WeTokConfig, dict[str, Tensor]]:
     """Translate WeTok's Lightning checkpoint; ``config`` is the mapping of its YAML.
@@ -49,6 +58,7 @@ def wetok(state: State, config: Any) -> tuple[WeTokConfig, dict[str, Tensor]]:
     source="https://github.com/TencentARC/SEED-Voken (imagenet_256_L.ckpt and others)",
     licence="Apache-2.0",
     note="averaged weights are taken tensor by tensor where the file has them",
+    averages=_averages,
 )
 def open_magvit2(state: State, config: Any) -> tuple[WeTokConfig, dict[str, Tensor]]:
     """Translate Open-MAGVIT2's Lightning checkpoint; all sizes are read from the tensors."""
@@ -60,7 +70,7 @@ def _networks(state: State) -> dict[str, Tensor]:
     tensors = unwrapped(state)
     inner = {n.removeprefix(_INNER): t for n, t in tensors.items() if n.startswith(_INNER)}
     chosen = inner or with_averages(tensors)
-    return {n: t for n, t in chosen.items() if n.startswith(("encoder.", "decoder."))}
+    return {n: t for n, t in chosen.items() if n.startswith(_TOKENIZER)}
 
 
 def _translated(

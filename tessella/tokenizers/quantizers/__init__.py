@@ -2,6 +2,7 @@
 
 from tessella.tokenizers.quantizers.base import Bottleneck, Quantized, Quantizer
 from tessella.tokenizers.quantizers.bsq import BSQ
+from tessella.tokenizers.quantizers.clustering_vq import ClusteringVQ
 from tessella.tokenizers.quantizers.ema_vq import EMAVQ, EMAConfig
 from tessella.tokenizers.quantizers.entropy import EntropyConfig
 from tessella.tokenizers.quantizers.estimators import rotate_to, straight_through
@@ -32,6 +33,7 @@ __all__ = [
     "LFQ",
     "VQ",
     "Bottleneck",
+    "ClusteringVQ",
     "EMAConfig",
     "EntropyConfig",
     "GaussianKL",

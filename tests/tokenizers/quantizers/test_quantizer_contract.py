@@ -18,6 +18,7 @@ from tessella.tokenizers.quantizers import (
     IBQ,
     LFQ,
     VQ,
+    ClusteringVQ,
     EMAConfig,
     LevelDropout,
     ProductQuantizer,
@@ -48,6 +49,7 @@ plain = st.one_of(
     ),
     st.builds(VQ, dims, sizes, rotation=st.booleans(), joint_weight=st.sampled_from([0, 1])),
     st.builds(VQ, st.integers(2, 7), sizes, cosine=st.just(True)),
+    st.builds(ClusteringVQ, dims, sizes),
     st.builds(EMAVQ, dims, sizes, rotation=st.booleans()),
     st.builds(EMAVQ, st.integers(2, 7), sizes, cosine=st.just(True)),
     st.builds(SimVQ, dims, sizes, rotation=st.booleans()),
@@ -83,7 +85,7 @@ def vectors(quantizer: Quantizer, shape: list[int], seed: int) -> torch.Tensor:
 @given(st.one_of(plain, residual), shapes, st.integers(0, 2**31), st.booleans())
 def test_output_is_the_code_of_the_indices(quantizer, shape, seed, training):
     quantizer.train(training)
-    if isinstance(quantizer, (EMAVQ, SharedProductQuantizer, ResidualQuantizer)):
+    if isinstance(quantizer, (ClusteringVQ, EMAVQ, SharedProductQuantizer, ResidualQuantizer)):
         quantizer.eval()  # their codebooks move after a training step
     z = vectors(quantizer, shape, seed)
     out = quantizer(z)

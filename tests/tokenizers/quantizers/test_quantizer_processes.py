@@ -16,6 +16,7 @@ from tessella.tokenizers.quantizers import (
     GQ,
     LFQ,
     VQ,
+    ClusteringVQ,
     EMAConfig,
     EntropyConfig,
     LevelDropout,
@@ -41,10 +42,12 @@ def work(batches: Tensor, seed: int) -> dict[str, Tensor]:
     ema = EMAConfig(decay=0.7, kmeans_iterations=4, dead_code_threshold=2.5)
     quantizer = EMAVQ(6, 24, ema=ema)
     shared = ResidualQuantizer([EMAVQ(6, 12, ema=ema)], num_levels=3)
+    clustering = ClusteringVQ(6, 24, decay=0.7)
     for batch in batches:
         quantizer(batch, generator=generator)
         shared(batch, generator=generator)
-    for name, module in (("ema", quantizer), ("shared", shared)):
+        clustering(batch)
+    for name, module in (("ema", quantizer), ("shared", shared), ("clustering", clustering)):
         results |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
     results |= entropies(batches[0])
     dropped = ResidualQuantizer([EMAVQ(6, 4) for _ in range(6)], dropout=LevelDropout(min_levels=1))
