@@ -74,9 +74,7 @@ class Families(Generic[T]):
         def add(cls: C) -> C:
             taken = set(self.presets())
             if name in self._families or any(p.name in taken for p in presets):
-                raise ConfigError(
-                    f"{self._kind} family or preset of {name!r} is registered twice"
-                )
+                raise ConfigError(f"{self._kind} family or preset of {name!r} is registered twice")
             cls.family = name  # type: ignore[attr-defined]
             cls.config_class = config  # type: ignore[attr-defined]
             self._families[name] = RegisteredFamily(name, config, cls, presets)

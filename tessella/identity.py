@@ -40,7 +40,9 @@ def tensor_digest(tensor: Tensor) -> bytes:
     if sys.byteorder == "big":
         raw = raw.reshape(-1, values.element_size())[:, ::-1]
     dims = struct.pack(f"<{values.ndim + 1}Q", values.ndim, *values.shape)
-    return hashlib.sha256(b"T" + name.encode("ascii") + dims + raw.tobytes()).digest()
+    total = hashlib.sha256(b"T" + name.encode("ascii") + dims)
+    total.update(raw if raw.flags.c_contiguous else raw.tobytes())  # codebooks are large: no copy
+    return total.digest()
 
 
 def object_digest(config: Any, tensors: Mapping[str, Tensor]) -> bytes:

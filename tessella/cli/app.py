@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from tessella.cli.calibrate_kv import calibrate_kv
 from tessella.cli.compare import compare
 from tessella.cli.convert import convert
 from tessella.cli.decode import decode
 from tessella.cli.encode import encode
+from tessella.cli.generate import generate
 from tessella.cli.info import info
 from tessella.cli.models import models
 from tessella.cli.train import train
@@ -44,7 +46,7 @@ def _root(
     """Pictures to small token files and back."""
 
 
-for _verb in (encode, decode, info, compare, convert, models, train):
+for _verb in (encode, decode, info, compare, generate, convert, models, calibrate_kv, train):
     app.command()(_verb)
 
 

@@ -25,6 +25,10 @@ def convert(
     config: Annotated[
         Path | None, typer.Option(help="The project's own config, YAML or JSON.")
     ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Of a generator: its tokenizer, a checkpoint, a folder or a name."),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Turn published weights into a model folder.
@@ -38,19 +42,41 @@ def convert(
     Examples:
       tessella convert vqgan last.ckpt -o models/vqgan-f16
       tessella convert llamagen_vq vq_ds16_c2i.pt -o models/vq16
+      tessella convert var var_d16.pth --tokenizer vae_ch160v4096z32.pth -o models/var-d16
     """  # noqa: D301  # \b is click's mark of a paragraph that keeps its lines
     if preset and config:
         raise ConfigError("--preset and --config given; expected one of them")
 
+    from tessella.generation.checkpoints import generator_formats
     from tessella.tokenizers.checkpoints.files import convert_file
 
     sizes = _read(config) if config else preset
+    if family in generator_formats():
+        _convert_generator(family, checkpoint, tokenizer, output, sizes)
+        return
+    if tokenizer is not None:
+        raise ConfigError(f"--tokenizer given for {family!r}, which is a tokenizer itself")
     found = convert_file(family, checkpoint, output, config=sizes)
     parameters = sum(p.numel() for p in found.model.parameters())
     typer.echo(
         f"{output}  {found.model.family}  {parameters / 1e6:.2f} M parameters\n"
         f"{found.averages} of {found.tensors} tensors are moving averages (EMA)"
     )
+
+
+def _convert_generator(
+    family: str, checkpoint: Path, tokenizer: str | None, output: Path, sizes: Any
+) -> None:
+    from tessella.generation.checkpoints.files import convert_pipeline
+
+    if tokenizer is None:
+        raise ConfigError(
+            f"{family!r} is a generator; give its tokenizer with --tokenizer: a checkpoint of the "
+            "same project, or a folder or name of a model"
+        )
+    generator = convert_pipeline(family, checkpoint, tokenizer, output, config=sizes)
+    parameters = sum(p.numel() for p in generator.parameters())
+    typer.echo(f"{output}  {generator.family}  {parameters / 1e6:.2f} M parameters")
 
 
 def _read(path: Path) -> Any:

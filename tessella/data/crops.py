@@ -8,9 +8,9 @@ that an uninterrupted one sees.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -156,13 +156,17 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def make_loader(
-    dataset: CropDataset, sampler: StepSampler, *, workers: int = 0
-) -> DataLoader[Batch]:
+    dataset: Dataset[Any],
+    sampler: StepSampler,
+    *,
+    workers: int = 0,
+    collate_fn: Callable[[Sequence[Any]], Any] = collate,
+) -> DataLoader[Any]:
     """Return a loader of batches; ``workers`` processes change the speed only."""
     return DataLoader(
-        dataset,  # type: ignore[arg-type]
+        dataset,
         batch_sampler=sampler,  # type: ignore[arg-type]
-        collate_fn=collate,
+        collate_fn=collate_fn,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         # the loader draws a seed for its workers; without its own generator that would advance

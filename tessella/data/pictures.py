@@ -108,6 +108,11 @@ class PictureSet:
         path = str(self._files[file])
         return path if size == _WHOLE_FILE else f"{path} at byte {offset}"
 
+    def location(self, index: int) -> tuple[Path, int | None]:
+        """Return the file of a picture, and where its bytes begin if that is a shard."""
+        file, offset, size = (int(v) for v in self._records[index])
+        return self._files[file], None if size == _WHOLE_FILE else offset
+
     def _add(self, path: Path, records: list[tuple[int, int, int]]) -> None:
         file = len(self._files)
         self._files.append(path)

@@ -84,9 +84,7 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
         return next(p.dtype for p in self.parameters() if p.is_floating_point())
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        write_model(
-            save_directory, self.family, self.config, self.state_dict(), kind="generator"
-        )
+        write_model(save_directory, self.family, self.config, self.state_dict(), kind="generator")
 
     @classmethod
     def _from_pretrained(

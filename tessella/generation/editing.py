@@ -10,16 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
 from tessella.errors import ShapeError
+from tessella.images import Picture, from_pixels, open_image
 from tessella.tokenizers.next_scale import NextScaleTokenizer
 from tessella.tokens import Tokens
 
 Grid = tuple[int, int]
 _HALF = 0.5
+_WHITE = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,4 +124,34 @@ def kept_tokens(keep: Tensor, grid: Sequence[int]) -> Tensor:
     return share.squeeze(1) >= _HALF
 
 
-__all__ = ["Known", "KnownScales", "kept_tokens"]
+def known_of_files(
+    tokenizer: NextScaleTokenizer,
+    grids: Sequence[Grid],
+    picture: Picture,
+    scales: int,
+    mask: Picture | None = None,
+) -> Known:
+    """Make known tokens of a picture and a mask.
+
+    Args:
+        tokenizer: makes the tokens.
+        grids: of all scales that the generator writes; they give the size of the pictures.
+        picture: is resized so that it covers that size, and cropped at its centre.
+        scales: the first so many scales are taken whole.
+        mask: white where the picture is drawn anew, black where it stays; resized and cropped in
+            the same way.
+
+    Raises:
+        PictureError: if a file cannot be read.
+    """
+    size = (grids[-1][1] * tokenizer.stride, grids[-1][0] * tokenizer.stride)
+    image = ImageOps.fit(open_image(picture), size, Image.Resampling.LANCZOS)
+    tokens = tokenizer.encode(from_pixels(np.array(image)))
+    keep = None
+    if mask is not None:
+        fitted = ImageOps.fit(open_image(mask).convert("L"), size, Image.Resampling.BILINEAR)
+        keep = torch.from_numpy(np.array(fitted) < _WHITE // 2)[None]
+    return Known(tokens, scales, keep)
+
+
+__all__ = ["Known", "KnownScales", "kept_tokens", "known_of_files"]

@@ -16,12 +16,12 @@ Ramp = Literal["linear", "constant"]
 
 
 def guidance_weights(
-    scale: float | Sequence[float], ramp: Ramp, scales: int
+    scale: float | Sequence[float] | None, ramp: Ramp, scales: int
 ) -> tuple[float, ...]:
     """Return ``w_k`` of every scale; all are 1 where nothing guides.
 
     Args:
-        scale: guidance ``g``; or the weights themselves, one a scale.
+        scale: guidance ``g``; or the weights themselves, one a scale; None for no guidance.
         ramp: "linear": ``1 + g k / (K - 1)``, 0 for none; "constant": ``g``, 1 for none.
         scales: number of scales ``K`` of the whole schedule.
 
@@ -32,6 +32,8 @@ def guidance_weights(
         >>> guidance_weights(1.5, "linear", 4)
         (1.0, 1.5, 2.0, 2.5)
     """
+    if scale is None:
+        return (1.0,) * scales
     if isinstance(scale, Sequence):
         if len(scale) != scales:
             raise ConfigError(f"{len(scale)} guidance weights given; expected {scales}, one each")

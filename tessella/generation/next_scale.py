@@ -28,7 +28,7 @@ from tessella.generation.editing import Known, KnownScales
 from tessella.generation.guidance import Ramp, guidance_weights
 from tessella.generation.kv_cache import CacheGeometry, Grid, KVCache, make_cache
 from tessella.generation.layers.packed_linear import allow_packing
-from tessella.generation.sampling import Noise, Sampling, check_noise
+from tessella.generation.sampling import Noise, Sampling, check_noise, sampling_by_scale
 from tessella.tokenizers.base import Tokenizer
 from tessella.tokenizers.next_scale import NextScaleTokenizer
 from tessella.tokens import Tokens
@@ -75,11 +75,13 @@ class Start:
     Args:
         batch: number of pictures ``B``.
         first: inputs of the transformer for scale 0, ``(R, n_0, C)``.
+        grids: of all scales of the pictures.
         shared: what the subclass needs at every scale.
     """
 
     batch: int
     first: Tensor
+    grids: tuple[Grid, ...]
     shared: Any
 
 
@@ -87,20 +89,27 @@ class NextScaleGenerator(Generator):
     """The loop over scales."""
 
     guidance_ramp: ClassVar[Ramp]
+    #: parts of the names of parameters without weight decay
+    undecayed: ClassVar[tuple[str, ...]] = (
+        "start_embedding",
+        "position_embedding",
+        "scale_embedding",
+        "modulation_offset",
+    )
 
     # ---- what a family defines -------------------------------------------------------------
 
     @property
     @abstractmethod
     def grids(self) -> tuple[Grid, ...]:
-        """The grids of all scales that the generator writes."""
+        """The grids of all scales of a picture of the usual size."""
 
     @abstractmethod
     def geometry(self, rows: int, grids: tuple[Grid, ...], *, is_guided: bool) -> CacheGeometry:
         """Return the shape of the keys and values of a run."""
 
     @abstractmethod
-    def _start(self, condition: Any, *, is_guided: bool) -> Start:
+    def _start(self, condition: Any, grids: tuple[Grid, ...], *, is_guided: bool) -> Start:
         """Check a condition and prepare a run; under guidance there are ``2 B`` rows."""
 
     @abstractmethod
@@ -144,8 +153,9 @@ class NextScaleGenerator(Generator):
         condition: Any,
         *,
         tokenizer: Tokenizer,
-        guidance_scale: float | Sequence[float] = 0.0,
-        sampling: Sampling | None = None,
+        guidance_scale: float | Sequence[float] | None = None,
+        sampling: Sampling | Sequence[Sampling] | None = None,
+        image_size: tuple[int, int] | None = None,
         kv_cache: str | KVCache = "full",
         generator: Noise = None,
         scales: int | None = None,
@@ -158,8 +168,11 @@ class NextScaleGenerator(Generator):
             condition: what the family takes: class labels, text features.
             tokenizer: whose tokens are written.
             guidance_scale: strength of classifier-free guidance, or weights one a scale, see
-                :func:`~tessella.generation.guidance.guidance_weights`.
-            sampling: how tokens are drawn; from the whole distribution by default.
+                :func:`~tessella.generation.guidance.guidance_weights`; None for no guidance.
+            sampling: how tokens are drawn, at all scales or one a scale; from the whole
+                distribution by default.
+            image_size: ``(height, width)`` in pixels, of those that the family writes; the usual
+                one by default.
             kv_cache: name and budget of a cache policy, ``"scale:0.1"``, or a cache.
             generator: noise of the batch, or one source a picture.
             scales: write so many scales only; all by default.
@@ -167,35 +180,38 @@ class NextScaleGenerator(Generator):
             on_scale_end: called after each scale.
 
         Raises:
-            ShapeError: if the condition, tokenizer, noise or known tokens do not fit.
+            ShapeError: if the condition, tokenizer, size, noise or known tokens do not fit.
             ConfigError: if the cache or a number is impossible.
         """
         self.check_tokenizer(tokenizer)
         assert isinstance(tokenizer, NextScaleTokenizer)
-        count = len(self.grids) if scales is None else scales
-        if not 1 <= count <= len(self.grids):
-            raise ShapeError(f"scales={scales} given; expected 1 to {len(self.grids)}")
-        weights = guidance_weights(guidance_scale, self.guidance_ramp, len(self.grids))[:count]
+        grids = self.grids_for(image_size, tokenizer)
+        count = len(grids) if scales is None else scales
+        if not 1 <= count <= len(grids):
+            raise ShapeError(f"scales={scales} given; expected 1 to {len(grids)}")
+        weights = guidance_weights(guidance_scale, self.guidance_ramp, len(grids))[:count]
+        samplings = sampling_by_scale(sampling, len(grids))
         cache = make_cache(kv_cache)
         with self._inference():
-            start = self._start(condition, is_guided=any(weight != 1 for weight in weights))
+            is_guided = any(weight != 1 for weight in weights)
+            start = self._start(condition, grids, is_guided=is_guided)
             check_noise(generator, start.batch)
             given = None
             if known is not None:
-                given = KnownScales(known, tokenizer, self.grids, start.batch)
+                given = KnownScales(known, tokenizer, grids, start.batch)
             rows = start.first.shape[0]
-            geometry = self.geometry(rows, self.grids[:count], is_guided=rows > start.batch)
+            geometry = self.geometry(rows, grids[:count], is_guided=rows > start.batch)
             cache.start(geometry)
             try:
                 levels = self._run(
-                    start, weights, cache, tokenizer, sampling or Sampling(), generator,
+                    start, weights, cache, tokenizer, samplings, generator,
                     given, on_scale_end,
                 )  # fmt: skip
             finally:
                 cache.release()
         stride = tokenizer.stride
-        layout = tokenizer.layout(self.grids[-1][0] * stride, self.grids[-1][1] * stride)
-        if count < len(self.grids):
+        layout = tokenizer.layout(grids[-1][0] * stride, grids[-1][1] * stride)
+        if count < len(grids):
             layout = layout.truncate(levels=count)
         return Tokens(levels, layout)
 
@@ -205,13 +221,13 @@ class NextScaleGenerator(Generator):
         weights: Sequence[float],
         cache: KVCache,
         tokenizer: NextScaleTokenizer,
-        sampling: Sampling,
+        samplings: Sequence[Sampling],
         noise: Noise,
         known: KnownScales | None,
         on_scale_end: Callable[[ScaleEvent], None] | None,
     ) -> list[Tensor]:
         levels: list[Tensor] = []
-        total = tokenizer.empty_total(start.batch, self.grids).to(self.device)
+        total = tokenizer.empty_total(start.batch, start.grids).to(self.device)
         x = start.first
         for scale, weight in enumerate(weights):
             began = time.perf_counter()
@@ -221,22 +237,38 @@ class NextScaleGenerator(Generator):
                 written = Written(known.level(scale))
             else:
                 written = self._write(
-                    hidden, scale, start, weight=weight, sampling=sampling, noise=noise,
-                    tokenizer=tokenizer,
+                    hidden, scale, start, weight=weight, sampling=samplings[scale],
+                    noise=noise, tokenizer=tokenizer,
                 )  # fmt: skip
                 if known is not None:
                     written = Written(*known.restored(written.level, written.codes, scale))
-            total, inputs = _advance(tokenizer, total, written, scale, self.grids)
+            total, inputs = _advance(tokenizer, total, written, scale, start.grids)
             levels.append(written.level)
             if scale + 1 < len(weights):
                 x = self._embed(inputs, scale + 1, start)
             if on_scale_end is not None:
                 seconds = time.perf_counter() - began
                 held = cache.use.bytes_by_scale[-1]
-                on_scale_end(
-                    ScaleEvent(scale, len(weights), written.level, total, seconds, held)
-                )
+                on_scale_end(ScaleEvent(scale, len(weights), written.level, total, seconds, held))
         return levels
+
+    def grids_for(
+        self, image_size: tuple[int, int] | None, tokenizer: NextScaleTokenizer
+    ) -> tuple[Grid, ...]:
+        """Return the grids of all scales for a size of pictures; None is the usual size.
+
+        Families that write several sizes override this.
+
+        Raises:
+            ShapeError: if the generator does not write that size.
+        """
+        stride = tokenizer.stride
+        usual = (self.grids[-1][0] * stride, self.grids[-1][1] * stride)
+        if image_size is not None and tuple(image_size) != usual:
+            raise ShapeError(
+                f"image_size={image_size} given; this generator writes pictures of {usual} alone"
+            )
+        return self.grids
 
     def check_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Check that the generator writes tokens of a tokenizer.

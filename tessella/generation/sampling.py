@@ -53,6 +53,21 @@ class Sampling:
             )
 
 
+def sampling_by_scale(
+    sampling: Sampling | Sequence[Sampling] | None, scales: int
+) -> tuple[Sampling, ...]:
+    """Return how each scale is drawn, for one way for all scales or one a scale.
+
+    Raises:
+        ConfigError: if there are not as many as scales.
+    """
+    if sampling is None or isinstance(sampling, Sampling):
+        return (sampling or Sampling(),) * scales
+    if len(sampling) != scales:
+        raise ConfigError(f"{len(sampling)} samplings given; expected {scales}, one a scale")
+    return tuple(sampling)
+
+
 def filtered(logits: Tensor, sampling: Sampling) -> Tensor:
     """Return logits ``(..., V)`` with those that must not be drawn at minus infinity."""
     if sampling.temperature != 1:
@@ -141,4 +156,5 @@ __all__ = [
     "exponential",
     "filtered",
     "probabilities",
+    "sampling_by_scale",
 ]

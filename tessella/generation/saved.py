@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from tessella import hub
 from tessella.config import nearest
@@ -36,6 +37,8 @@ def write_pipeline(
     folder.mkdir(parents=True, exist_ok=True)
     generator.save_pretrained(folder / GENERATOR)
     tokenizer.save_pretrained(folder / TOKENIZER)
+    for name in (GENERATOR, TOKENIZER):
+        (folder / name / "README.md").unlink(missing_ok=True)  # the hub mixin's empty model card
     record = {"format": FORMAT, "pipeline": generator.family}
     (folder / INDEX_NAME).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
@@ -112,12 +115,8 @@ def is_preset(name: str) -> bool:
     return name in GENERATORS.presets()
 
 
-@torch.no_grad()
 def random_pipeline(name: str, seed: int) -> tuple[NextScaleGenerator, NextScaleTokenizer]:
     """Make a generator of a preset and its tokenizer with random weights.
-
-    Fresh generators hardly depend on their inputs, since gammas and logits begin near zero; here
-    both are of order one, so that pictures, caches and seeds differ as with trained weights.
 
     Raises:
         ConfigError: if there is no such preset, or no tokenizer goes with it.
@@ -131,14 +130,24 @@ def random_pipeline(name: str, seed: int) -> tuple[NextScaleGenerator, NextScale
         torch.manual_seed(seed)
         generator = family.model_class(preset.config)
         tokenizer = tokenizer_family.tokenizer_class(tokenizer_preset.config)
-        for module in generator.modules():
-            if isinstance(module, ModulatedBlock):
-                _set_gammas(module)
-            elif isinstance(module, ModulatedHead):
-                module.out.weight.normal_(std=module.out.in_features**-0.5)
+        enliven(generator)
     assert isinstance(generator, NextScaleGenerator)
     assert isinstance(tokenizer, NextScaleTokenizer)
     return generator.eval(), tokenizer.eval()
+
+
+@torch.no_grad()
+def enliven(generator: nn.Module) -> None:
+    """Make random weights of a generator matter.
+
+    Fresh generators hardly depend on their inputs, since gammas and logits begin near zero. Here
+    both are of order one, so that pictures, caches and seeds differ as with trained weights.
+    """
+    for module in generator.modules():
+        if isinstance(module, ModulatedBlock):
+            _set_gammas(module)
+        elif isinstance(module, ModulatedHead):
+            module.out.weight.normal_(std=module.out.in_features**-0.5)
 
 
 def _set_gammas(block: ModulatedBlock) -> None:
@@ -152,6 +161,7 @@ def _set_gammas(block: ModulatedBlock) -> None:
 
 __all__ = [
     "INDEX_NAME",
+    "enliven",
     "is_preset",
     "pipelines",
     "random_pipeline",

@@ -80,9 +80,9 @@ def scale_loss(
     with torch.no_grad():
         plain = each
         if options.label_smoothing:
-            plain = F.cross_entropy(
-                logits.flatten(0, 1), targets.flatten(), reduction="none"
-            ).view(targets.shape)
+            plain = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(
+                targets.shape
+            )
         hits = (logits.argmax(dim=-1) == targets).float()
         stats = {
             "loss_mean": plain.mean(),

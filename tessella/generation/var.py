@@ -285,7 +285,7 @@ class VARGenerator(NextScaleGenerator):
 
     # ---- generation ------------------------------------------------------------------------
 
-    def _start(self, condition: Any, *, is_guided: bool) -> Start:
+    def _start(self, condition: Any, grids: tuple[Grid, ...], *, is_guided: bool) -> Start:
         labels = check_classes(condition, self.config.classes, self.device)
         batch = len(labels)
         if is_guided:
@@ -296,7 +296,7 @@ class VARGenerator(NextScaleGenerator):
         first = self.start_embedding.shape[1]
         x = embedded.unsqueeze(1) + self.start_embedding + places[:, :first]
         shared = (self._modulations(active), self.head.modulation_of(active), places)
-        return Start(batch, x, shared)
+        return Start(batch, x, grids, shared)
 
     def _embed(self, inputs: Tensor, scale: int, start: Start) -> Tensor:
         side = self.config.sides[scale]
@@ -308,9 +308,7 @@ class VARGenerator(NextScaleGenerator):
     def _transform(
         self, x: Tensor, scale: int, start: Start, cache: KVCache, weight: float
     ) -> Tensor:
-        for layer, (block, modulation) in enumerate(
-            zip(self.blocks, start.shared[0], strict=True)
-        ):
+        for layer, (block, modulation) in enumerate(zip(self.blocks, start.shared[0], strict=True)):
             x = block.step(x, modulation, layer, cache)
         return x
 

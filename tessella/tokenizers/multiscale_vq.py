@@ -50,6 +50,8 @@ class MultiScaleVQConfig:
         kernel: size of the convolutions around the quantizer.
         commitment_weight: ``beta``.
         norm_groups: groups of the normalisations.
+        revive_below: codes with fewer hits than this share of an equal share are replaced in
+            training; 0 for never.
     """
 
     channels: int = 160
@@ -64,6 +66,7 @@ class MultiScaleVQConfig:
     kernel: int = 3
     commitment_weight: float = 0.25
     norm_groups: int = 32
+    revive_below: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.multipliers or self.multipliers[0] != 1:
@@ -144,6 +147,7 @@ class MultiScaleVQTokenizer(NextScaleTokenizer):
             phi_ratio=config.phi_ratio,
             cosine=config.cosine,
             commitment_weight=config.commitment_weight,
+            revive_below=config.revive_below,
         )
         self.post_quant_conv = nn.Conv2d(
             config.code_dim, config.code_dim, config.kernel, padding=padding

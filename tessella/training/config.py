@@ -88,11 +88,13 @@ class DataSection:
 
 @dataclass(frozen=True, slots=True)
 class OptimizerSection:
-    """AdamW, warm-up and cosine.
+    """AdamW, warm-up and decay.
 
     Args:
         lr: largest learning rate.
-        final_lr: learning rate that the cosine ends at.
+        final_lr: learning rate at the end.
+        schedule: how it gets there: ``cosine``; or ``linear``, after a plateau of 5 % of the steps
+            that follow the warm-up, as for VAR.
         warmup: steps of linear warm-up.
         betas: decay rates of AdamW's averages.
         weight_decay: of tensors with two or more axes; biases and scales are not decayed.
@@ -103,6 +105,7 @@ class OptimizerSection:
 
     lr: float = 8e-4
     final_lr: float = 2e-6
+    schedule: Literal["cosine", "linear"] = "cosine"
     warmup: int = 200
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 1e-4

@@ -53,6 +53,25 @@ def load_config(
     Raises:
         ConfigError: naming the key that is wrong and the nearest right one.
     """
+    data = read_config(config)
+    for override in overrides:
+        apply_override(data, override)
+    check_keys(data, TrainingConfig, free=("model.config.", "optimizer.lr_multipliers."))
+    result = from_dict(TrainingConfig, data)
+    # complete, so that a run goes on with its own sizes should a preset ever change
+    complete = dataclasses.replace(result.model, config=to_dict(tokenizer_config(result)))
+    return dataclasses.replace(result, model=complete)
+
+
+def read_config(config: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration as a mapping of its own, unchecked.
+
+    Args:
+        config: a shipped name, the path of a YAML file, or a mapping.
+
+    Raises:
+        ConfigError: if there is none, or it is no mapping.
+    """
     if isinstance(config, (str, Path)):
         path = find_config(config)
         data = parse_yaml(path.read_text(encoding="utf-8"), where=str(path))
@@ -60,13 +79,7 @@ def load_config(
         data = copy.deepcopy(dict(config))
     if not isinstance(data, dict):
         raise ConfigError(f"a {type(data).__name__} given; expected a mapping of sections")
-    for override in overrides:
-        _apply(data, override)
-    _check_keys(data)
-    result = from_dict(TrainingConfig, data)
-    # complete, so that a run goes on with its own sizes should a preset ever change
-    complete = dataclasses.replace(result.model, config=to_dict(tokenizer_config(result)))
-    return dataclasses.replace(result, model=complete)
+    return data
 
 
 def tokenizer_config(config: TrainingConfig) -> Any:
@@ -121,7 +134,12 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return sorted(key for key in a.keys() | b.keys() if a.get(key) != b.get(key))
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Set the value that a text ``dotted.key=value`` names.
+
+    Raises:
+        ConfigError: if it is no such text.
+    """
     key, equals, value = override.partition("=")
     parts = key.strip().split(".")
     if parts[:2] == ["optimizer", "lr_multipliers"]:  # parameter names have dots themselves
@@ -138,10 +156,18 @@ def _apply(data: dict[str, Any], override: str) -> None:
     here[parts[-1]] = parse_yaml(value, where=f"override {override!r}")
 
 
-def _check_keys(data: Mapping[str, Any]) -> None:
-    """Find the first unknown key of the sections; suggestions come from the whole tree."""
-    known = dotted_keys(TrainingConfig)
-    free = ("model.config.", "optimizer.lr_multipliers.")
+def check_keys(data: Mapping[str, Any], cls: type, *, free: tuple[str, ...]) -> None:
+    """Find the first unknown key of the sections; suggestions come from the whole tree.
+
+    Args:
+        data: what was given.
+        cls: config dataclass that says which keys there are.
+        free: beginnings of keys that are checked elsewhere.
+
+    Raises:
+        ConfigError: naming the key and the nearest right one.
+    """
+    known = dotted_keys(cls)
     for key, _ in _nodes(data, ""):
         if key not in known and not key.startswith(free):
             raise ConfigError(_unknown(key, known))
@@ -173,4 +199,12 @@ def _leaves(data: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     return ((k, v) for k, v in _nodes(data, prefix) if not isinstance(v, Mapping))
 
 
-__all__ = ["changed_keys", "load_config", "parse_yaml", "tokenizer_config"]
+__all__ = [
+    "apply_override",
+    "changed_keys",
+    "check_keys",
+    "load_config",
+    "parse_yaml",
+    "read_config",
+    "tokenizer_config",
+]

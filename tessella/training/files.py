@@ -40,7 +40,10 @@ def settle_folder(folder: Path, *, like: Path) -> None:
     others are to load.
     """
     mode = like.stat().st_mode
-    for path in folder.iterdir():
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            flush_folder(path)
+            continue
         path.chmod(mode)
         with path.open("rb+") as stream:
             os.fsync(stream.fileno())

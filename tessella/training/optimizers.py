@@ -12,14 +12,19 @@ from tessella.config import nearest
 from tessella.errors import CheckpointError, ConfigError
 from tessella.training.config import OptimizerSection
 
+_PLATEAU = 0.05  # share of the steps after the warm-up at the full rate
+
 
 def make_optimizer(model: nn.Module, settings: OptimizerSection) -> torch.optim.AdamW:
     """Group the parameters by learning-rate multiplier and decay; freeze those of multiplier 0.
+
+    Weights of two or more axes decay, but for those that the model's ``undecayed`` names.
 
     Raises:
         ConfigError: if a prefix fits no parameter, or nothing is left to train.
     """
     names = [name for name, _ in model.named_parameters()]
+    undecayed = tuple(getattr(model, "undecayed", ()))
     for prefix in settings.lr_multipliers:
         if not any(_has_prefix(name, prefix) for name in names):
             raise ConfigError(
@@ -32,7 +37,8 @@ def make_optimizer(model: nn.Module, settings: OptimizerSection) -> torch.optim.
         if multiplier == 0:
             parameter.requires_grad_(False)
         else:
-            groups.setdefault((multiplier, parameter.ndim >= 2), []).append(parameter)
+            is_decayed = parameter.ndim >= 2 and not any(part in name for part in undecayed)
+            groups.setdefault((multiplier, is_decayed), []).append(parameter)
     if not groups:
         raise ConfigError("optimizer.lr_multipliers freezes every parameter; nothing to train")
     return torch.optim.AdamW(
@@ -50,16 +56,20 @@ def make_optimizer(model: nn.Module, settings: OptimizerSection) -> torch.optim.
 
 
 def learning_rate(step: int, *, steps: int, settings: OptimizerSection) -> float:
-    """Return the learning rate of a step: linear warm-up times a cosine.
+    """Return the learning rate of a step: linear warm-up, then a cosine or a straight line.
 
     Args:
         step: 0 for the first.
         steps: length of the run.
-        settings: largest and final rate, length of the warm-up.
+        settings: largest and final rate, length of the warm-up, schedule.
     """
     warm = min(1.0, (step + 1) / max(settings.warmup, 1))
-    cosine = 0.5 + 0.5 * math.cos(math.pi * min(step / steps, 1.0))
-    return warm * (settings.final_lr + (settings.lr - settings.final_lr) * cosine)
+    if settings.schedule == "linear":
+        done = (step - settings.warmup) / max(steps - settings.warmup, 1)
+        left = min(1.0, (1 - done) / (1 - _PLATEAU))
+    else:
+        left = 0.5 + 0.5 * math.cos(math.pi * min(step / steps, 1.0))
+    return warm * (settings.final_lr + (settings.lr - settings.final_lr) * left)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -149,7 +149,7 @@ def make_model(config: TrainingConfig, pictures: PictureSet, *, is_new: bool) ->
 
 
 def _make_critic(
-    state: TrainingState, settings: AdversarialSection, accelerator: Accelerator
+    state: TrainingState[Tokenizer], settings: AdversarialSection, accelerator: Accelerator
 ) -> Critic | None:
     """Add a discriminator to the state, if the loss has one."""
     if not settings.weight:

@@ -194,10 +194,8 @@ class TerminalBar(Silent):
 
     def training(self, step: int, values: Mapping[str, float]) -> None:
         """Show the numbers beside the bar."""
-        numbers = (
-            f"{values['images_per_second']:.4g} img/s  {values['psnr']:.2f} dB  "
-            f"loss {values['loss']:.4g}"
-        )
+        quality = f"{values['psnr']:.2f} dB  " if "psnr" in values else ""
+        numbers = f"{values['images_per_second']:.4g} img/s  {quality}loss {values['loss']:.4g}"
         if self._progress.console.width >= _WIDE:
             terms = (name for name in values if name.startswith("loss_"))
             parts = (f"{name.removeprefix('loss_')} {values[name]:.3g}" for name in terms)

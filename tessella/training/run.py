@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,27 +16,18 @@ from tessella.errors import CheckpointError, ConfigError
 from tessella.training.calibration import write_prior
 from tessella.training.checkpoints import CheckpointFolder
 from tessella.training.config import TrainingConfig
-from tessella.training.config_file import changed_keys, load_config, parse_yaml
+from tessella.training.config_file import changed_keys, load_config, parse_yaml, read_config
+from tessella.training.generators.config import SECTION
 from tessella.training.files import remove_folder, replace_file, replace_folder, settle_folder
 from tessella.training.model_card import MODEL_CARD, model_card
+from tessella.training.outputs import CONFIG, MODEL, make_reporters
 from tessella.training.prepare import make_accelerator, make_trainer, open_pictures
-from tessella.training.reporters import (
-    JsonLines,
-    LogLines,
-    PictureFiles,
-    Reporter,
-    Reporters,
-    TensorBoard,
-    TerminalBar,
-)
 from tessella.training.trainer import Trainer
 from tessella.training.validation import Row, spread
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-CONFIG = "config.yaml"
-MODEL = "model"
 _log = logging.getLogger(__name__)
 
 
@@ -47,23 +37,29 @@ def train(
     *,
     progress: bool | None = None,
 ) -> Path:
-    """Train a tokenizer, or go on where an interrupted run of the same folder stopped.
+    """Train a tokenizer or a generator, or go on where an interrupted run of the folder stopped.
 
     Args:
-        config: a shipped name such as ``progressive_gq_f8``, a YAML file, or a mapping.
+        config: a shipped name such as ``progressive_gq_f8``, a YAML file, or a mapping; one with a
+            section ``generator`` trains a generator.
         overrides: ``key=value`` with dotted keys, such as ``trainer.steps=1000``.
         progress: draw a progress bar on standard error instead of logging lines; by default when
             that is a terminal.
 
     Returns:
-        The folder of the saved tokenizer, ``<trainer.output>/model``.
+        The folder of the saved model, ``<trainer.output>/model``.
 
     Raises:
         ConfigError: for a wrong key, type or value, or data that is not there.
         CheckpointError: if the run in ``trainer.output`` is of another model or damaged.
         TessellaError: if the loss is no longer a number.
     """
-    settings = load_config(config, overrides)
+    data = read_config(config)
+    if SECTION in data:
+        from tessella.training.generators.run import load_generator_config, train_generator
+
+        return train_generator(load_generator_config(data, overrides), progress=progress)
+    settings = load_config(data, overrides)
     if not settings.data.train_sources:
         raise ConfigError(
             "data.train is empty; give folders, glob patterns or tar shards, such as "
@@ -104,7 +100,7 @@ def _train(settings: TrainingConfig, accelerator: Accelerator, *, progress: bool
         output.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(to_dict(settings), sort_keys=False)
         replace_file(output / CONFIG, text.encode())
-        trainer.reporters = _reporters(output, settings, trainer.state.step, progress)
+        trainer.reporters = make_reporters(output, settings.trainer, trainer.state.step, progress)
     try:
         rows = trainer.run()
     finally:
@@ -136,18 +132,6 @@ def _check_config(output: Path, settings: TrainingConfig) -> None:
         )
     if changed:
         _log.warning("the run in %s goes on with other %s", output, ", ".join(changed))
-
-
-def _reporters(
-    output: Path, settings: TrainingConfig, step: int, progress: bool | None
-) -> Reporters:
-    steps = settings.trainer.steps
-    reporters: list[Reporter] = [JsonLines(output, step=step), PictureFiles(output)]
-    if settings.trainer.tensorboard:
-        reporters.append(TensorBoard(output, step=step))
-    with_bar = sys.stderr.isatty() if progress is None else progress
-    reporters.append(TerminalBar(steps, step=step) if with_bar else LogLines(steps))
-    return Reporters(reporters)
 
 
 def _export(trainer: Trainer, rows: Sequence[Row], folder: Path) -> None:

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from tessella.errors import CheckpointError
-from tessella.tokenizers.base import Tokenizer
 from tessella.training.adversarial import Adversary
 from tessella.training.checkpoints import Checkpoint
 from tessella.training.ema import MovingAverage
 from tessella.training.meter import Meter
 from tessella.training.optimizers import load_optimizer, optimizer_tensors
 
+M = TypeVar("M", bound=nn.Module)
+
 
 @dataclass
-class TrainingState:
+class TrainingState(Generic[M]):
     """Weights, averages, optimizers and counters.
 
     Random numbers are not among them: every draw comes from a stream seeded by the run's seed and
     the step, so that there is no state to keep.
 
     Args:
-        model: the tokenizer in training.
+        model: the tokenizer or generator in training.
         optimizer: its optimizer.
         meter: means since the last line of the log.
         average: moving average of the weights, if any.
@@ -37,10 +38,10 @@ class TrainingState:
         seconds: time spent so far, over all interruptions.
     """
 
-    model: Tokenizer
+    model: M
     optimizer: torch.optim.Optimizer
     meter: Meter
-    average: MovingAverage[Tokenizer] | None = None
+    average: MovingAverage[M] | None = None
     adversary: Adversary | None = None
     adversary_optimizer: torch.optim.Optimizer | None = None
     scaler: torch.amp.GradScaler | None = None
@@ -48,7 +49,7 @@ class TrainingState:
     seconds: float = 0.0
 
     @property
-    def best_model(self) -> Tokenizer:
+    def best_model(self) -> M:
         """The averaged model, or the model itself where no average is kept."""
         return self.average.model if self.average else self.model
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tessella.data.crops import CropDataset, CropSettings, StepSampler, make_loader
 from tessella.data.pictures import PictureSet
 from tessella.errors import TessellaError
+from tessella.tokenizers.base import Tokenizer
 from tessella.training.checkpoints import CheckpointFolder
 from tessella.training.config import TrainingConfig
 from tessella.training.critic import Critic
@@ -52,7 +53,7 @@ class Trainer:
 
     config: TrainingConfig
     accelerator: Accelerator
-    state: TrainingState
+    state: TrainingState[Tokenizer]
     network: nn.Module
     optimizer: Any
     critic: Critic | None

@@ -37,6 +37,8 @@ class GeneratorFormat:
         source: where the weights come from.
         licence: of the weights, as far as their authors state one.
         note: one sentence.
+        tokenizer_config: from our config of the generator to what the conversion of its tokenizer
+            must be told.
     """
 
     name: str
@@ -45,13 +47,20 @@ class GeneratorFormat:
     source: str
     licence: str
     note: str = ""
+    tokenizer_config: Callable[[Any], State] | None = None
 
 
 _FORMATS: dict[str, GeneratorFormat] = {}
 
 
-def register_generator_format(
-    name: str, *, tokenizer: str, source: str, licence: str, note: str = ""
+def register_generator_format(  # noqa: PLR0913  # the fields of a record
+    name: str,
+    *,
+    tokenizer: str,
+    source: str,
+    licence: str,
+    note: str = "",
+    tokenizer_config: Callable[[Any], State] | None = None,
 ) -> Callable[[Translate], Translate]:
     """Register a translation under the name of a checkpoint format.
 
@@ -62,7 +71,9 @@ def register_generator_format(
     def add(translate: Translate) -> Translate:
         if name in _FORMATS:
             raise ConfigError(f"checkpoint format {name!r} is registered twice")
-        _FORMATS[name] = GeneratorFormat(name, translate, tokenizer, source, licence, note)
+        _FORMATS[name] = GeneratorFormat(
+            name, translate, tokenizer, source, licence, note, tokenizer_config
+        )
         return translate
 
     return add
@@ -73,9 +84,7 @@ def generator_formats() -> Mapping[str, GeneratorFormat]:
     return MappingProxyType(_FORMATS)
 
 
-def convert_generator(
-    name: str, state_dict: State, config: str | State | Any = None
-) -> Generator:
+def convert_generator(name: str, state_dict: State, config: str | State | Any = None) -> Generator:
     """Build a generator from a published checkpoint.
 
     Args:

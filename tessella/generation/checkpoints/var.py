@@ -40,12 +40,18 @@ _RULES: tuple[Rule, ...] = (
 _DROPPED = re.compile(r"(^lvl_1L|^attn_bias_for_masking|\.zero_k_bias)$")
 
 
+def _tokenizer_config(config: VARConfig) -> State:
+    """Tell the tokenizer a schedule that is not one of the published two."""
+    return {} if config.sides in VAR_SIDES else {"v_patch_nums": config.sides}
+
+
 @register_generator_format(
     "var",
     tokenizer="var_vqvae",
     source="https://huggingface.co/FoundationVision/var (var_d16.pth to var_d36.pth)",
     licence="MIT",
     note="class-conditional ImageNet, 256 and 512 pixels",
+    tokenizer_config=_tokenizer_config,
 )
 def var(state: State, config: Any) -> tuple[VARConfig, dict[str, Tensor]]:
     """Translate a VAR transformer; ``config`` may hold ``patch_nums``."""

@@ -185,7 +185,7 @@ class KVCache(ABC):
     def allocated_bytes(self) -> int:
         """Bytes of storage that the cache owns now, working space included."""
 
-    def release(self) -> None:
+    def release(self) -> None:  # noqa: B027  # optional
         """Free the storage after a run; :attr:`use` stays."""
 
     def _note_allocation(self) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tessella.generation.kv_cache.base import CacheGeometry, HeadGroup, KVCache, Visible
 from tessella.generation.kv_cache.policy import Policy, StepContext
-from tessella.generation.kv_cache.store import LayerStore, PlainStorage, Storage, places_of
+from tessella.generation.kv_cache.store import LayerStore, PlainStorage, Storage, append, places_of
 
 
 class EvictingCache(KVCache):
@@ -58,25 +58,21 @@ class EvictingCache(KVCache):
     def update(self, layer: int, keys: Tensor, values: Tensor, queries: Tensor) -> Visible:
         """Show a layer's kept and new tokens, and keep what the policy selects of them."""
         store, new, geometry = self._layers[layer], keys.shape[2], self.geometry
-        self._drop_before(layer)
         lengths = tuple(length + new for length in store.lengths)
         total = max(lengths)
         seen = (self._keys[:, :, :total], self._values[:, :, :total], self._origin[:, :, :total])
         store.load(*seen, offset=new if self.is_last else 0)
         first = geometry.ends[self.scale] - new
         numbers = torch.arange(first, first + new, dtype=torch.int32, device=keys.device)
-        for head, length in enumerate(store.lengths):
-            start = 0 if self.is_last else length
-            seen[0][:, head, start : start + new] = keys[:, head]
-            seen[1][:, head, start : start + new] = values[:, head]
-            seen[2][:, head, start : start + new] = numbers
+        before = (0,) * geometry.heads if self.is_last else store.lengths
+        every = (keys, values, numbers.expand(*keys.shape[:2], -1))
+        for space, tokens in zip(seen, every, strict=True):
+            append(space, tokens, before)
         if not self.is_last:
             context = StepContext(
                 layer, self.scale, seen[0], seen[1], queries, seen[2], lengths, geometry
             )
-            keep = self.policy.select(context)
-            places = places_of(keep, lengths, len(keys), keys.device)
-            store.keep(*seen, keep=places)
+            self._keep(context)
             self._note_allocation()
         return Visible(seen[0], seen[1], _groups(lengths))
 
@@ -93,25 +89,27 @@ class EvictingCache(KVCache):
         return sum(layer.nbytes() for layer in self._layers)
 
     def allocated_bytes(self) -> int:
-        """Bytes of what is kept and of the working space."""
-        working = (self._keys, self._values)
-        return self.stored_bytes() + sum(t.untyped_storage().nbytes() for t in working)
+        """Bytes of what is kept, of the working space, and of what the policy remembers."""
+        working = (self._keys, self._values, self._origin)
+        kept = sum(layer.nbytes() + layer.origin_bytes() for layer in self._layers)
+        return kept + self.policy.nbytes() + sum(t.untyped_storage().nbytes() for t in working)
 
     def release(self) -> None:
         """Free the storage and the working space."""
         self._layers = []
         self._keys = self._values = torch.empty(0)
+        self._origin = torch.empty(0, dtype=torch.int32)
+        self.policy.release()
 
-    def _drop_before(self, layer: int) -> None:
-        store = self._layers[layer]
-        if not store.longest:
-            return
-        keep = self.policy.drop_before(layer, self.scale, store.origin(), store.lengths)
-        if keep is not None:
-            rows, device = self.geometry.rows, self.geometry.device
-            seen = (self._keys, self._values, self._origin)
-            store.load(*seen, offset=0)
-            store.keep(*seen, keep=places_of(keep, store.lengths, rows, device))
+    def _keep(self, context: StepContext) -> None:
+        """Store what the policy selects of a layer, after making room in others."""
+        rows, device = self.geometry.rows, self.geometry.device
+        places = places_of(self.policy.select(context), context.lengths, rows, device)
+        keys, values = self.policy.merged(context, places) or (context.keys, context.values)
+        for layer, keep in self.policy.also_drop(context.layer, context.scale).items():
+            store = self._layers[layer]
+            store.retain(places_of(keep, store.lengths, rows, device))
+        self._layers[context.layer].keep(keys, values, context.origin, keep=places)
 
     def _reserve(self, tokens: int) -> None:
         geometry = self.geometry

@@ -53,11 +53,15 @@ class StepContext:
 
 
 class Policy(ABC):
-    """Decides what a cache keeps; has no tensors of its own that outlive a run."""
+    """Decides what a cache keeps; has no tensors of its own that outlive a run.
+
+    What it remembers of a layer between two scales, it forgets in :meth:`start` and
+    :meth:`release`, and counts in :meth:`nbytes`.
+    """
 
     name: ClassVar[str] = ""
 
-    def start(self, geometry: CacheGeometry) -> None:
+    def start(self, geometry: CacheGeometry) -> None:  # noqa: B027  # optional
         """Get ready for a run: work out budgets, forget what was seen.
 
         Raises:
@@ -68,14 +72,35 @@ class Policy(ABC):
     def select(self, context: StepContext) -> Keep:
         """Return what stays of a layer, of what its attention has just seen."""
 
-    def drop_before(self, layer: int, scale: int, origin: Tensor, lengths: tuple[int, ...]) -> Keep:
-        """Return what stays of a layer before its attention of scale ``scale``; all by default.
+    def release(self) -> None:  # noqa: B027  # optional
+        """Free what was remembered of a run."""
+
+    def nbytes(self) -> int:
+        """Bytes of the tensors that are remembered between two calls, such as scores."""
+        return 0
+
+    def also_drop(self, layer: int, scale: int) -> dict[int, Keep]:
+        """Return what stays of other layers, by their number, when a layer has been written.
+
+        Called after :meth:`select`, and carried out before the layer's tokens are stored: a policy
+        with one budget for all layers makes room in those whose turn is still to come.
 
         Args:
-            layer: from 0.
-            scale: the scale about to be written.
-            origin: ``(R, H, T)`` of the tokens that are stored, as in :class:`StepContext`.
-            lengths: tokens of each head.
+            layer: the layer that was written.
+            scale: the scale that was written; never the last.
+        """
+        return {}
+
+    def merged(self, context: StepContext, places: list[Tensor]) -> tuple[Tensor, Tensor] | None:
+        """Return keys and values ``(R, H, T, d)`` to store in place of the context's.
+
+        Args:
+            context: as in :meth:`select`; its tensors are still to be attended to: do not change
+                them.
+            places: what was selected, ``(R, T'_h)`` a head.
+
+        Returns:
+            None for those of the context.
         """
         return None
 

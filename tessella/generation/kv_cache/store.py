@@ -8,6 +8,7 @@ Heads may keep unlike numbers of tokens. They are stored one after the other,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -73,7 +74,8 @@ class LayerStore:
         """Return ``(R, H, T)`` origins; undefined behind a head's length."""
         rows = self._origin.shape[0]
         spread = self._origin.new_zeros(rows, len(self.lengths), self.longest)
-        self._spread(self._origin, spread)
+        if self.longest:
+            _spread(self._origin, spread, self.lengths)
         return spread
 
     def load(self, keys: Tensor, values: Tensor, origin: Tensor, offset: int) -> None:
@@ -86,9 +88,9 @@ class LayerStore:
             offset: where the first token goes.
         """
         if self.longest:
-            self._spread(self._keys.get(), keys[:, :, offset:])
-            self._spread(self._values.get(), values[:, :, offset:])
-            self._spread(self._origin, origin[:, :, offset:])
+            _spread(self._keys.get(), keys[:, :, offset:], self.lengths)
+            _spread(self._values.get(), values[:, :, offset:], self.lengths)
+            _spread(self._origin, origin[:, :, offset:], self.lengths)
 
     def keep(self, keys: Tensor, values: Tensor, origin: Tensor, keep: list[Tensor]) -> None:
         """Take over chosen tokens of working space.
@@ -102,36 +104,92 @@ class LayerStore:
         self.lengths = tuple(places.shape[1] for places in keep)
         self._keys.put(_gathered(keys, keep), self.lengths)
         self._values.put(_gathered(values, keep), self.lengths)
-        self._origin = _gathered(origin.unsqueeze(-1), keep).squeeze(-1)
+        self._origin = _gathered(origin, keep)
+
+    def retain(self, keep: list[Tensor]) -> None:
+        """Keep chosen tokens of those that are held, without working space.
+
+        Args:
+            keep: one ``(R, T'_h)`` tensor of places a head.
+        """
+        starts = list(accumulate((0, *self.lengths[:-1])))
+        self.lengths = tuple(places.shape[1] for places in keep)
+        for holder in (self._keys, self._values):
+            holder.put(_taken(holder.get(), keep, starts), self.lengths)
+        self._origin = _taken(self._origin, keep, starts)
 
     def nbytes(self) -> int:
         """Bytes of the keys and values that are held."""
         return self._keys.nbytes() + self._values.nbytes() if self.longest else 0
 
-    def _spread(self, flat: Tensor, spread: Tensor) -> None:
-        """Copy ``(R, sum of lengths, ...)`` to ``(R, H, T, ...)``."""
-        if len(set(self.lengths)) == 1:
-            equal = flat.view(flat.shape[0], len(self.lengths), self.longest, *flat.shape[2:])
-            spread[:, :, : self.longest] = equal
-            return
-        for head, part in enumerate(torch.split(flat, self.lengths, dim=1)):
-            spread[:, head, : part.shape[1]] = part
+    def origin_bytes(self) -> int:
+        """Bytes of the origins."""
+        return self._origin.untyped_storage().nbytes()
 
 
-def _gathered(source: Tensor, keep: list[Tensor]) -> Tensor:
-    """Gather ``(R, T'_h)`` places of every head of ``(R, H, T, d)``, head after head."""
-    width = source.shape[-1]
-    out = source.new_empty(source.shape[0], sum(places.shape[1] for places in keep), width)
-    start = 0
-    for head, places in enumerate(keep):
-        stop = start + places.shape[1]
-        chosen = places.unsqueeze(-1).expand(-1, -1, width)
-        torch.gather(source[:, head], 1, chosen, out=out[:, start:stop])
-        start = stop
-    return out
+def append(space: Tensor, tokens: Tensor, lengths: tuple[int, ...]) -> None:
+    """Write ``(R, H, n, ...)`` tokens behind those that heads have in ``(R, H, T, ...)``."""
+    new = tokens.shape[2]
+    if len(set(lengths)) == 1:
+        space[:, :, lengths[0] : lengths[0] + new] = tokens
+    else:
+        flat, step = _flat(space)
+        _write(flat, tokens.flatten(1, 2), [(h * step + n, new) for h, n in enumerate(lengths)])
 
 
-def places_of(keep: Keep, lengths: tuple[int, ...], rows: int, device: torch.device) -> list[Tensor]:
+def _spread(flat: Tensor, space: Tensor, lengths: tuple[int, ...]) -> None:
+    """Copy ``(R, sum of lengths, ...)`` to the beginning of every head of ``(R, H, T, ...)``."""
+    if len(set(lengths)) == 1:
+        space[:, :, : lengths[0]] = flat.unflatten(1, (len(lengths), lengths[0]))
+    else:
+        places, step = _flat(space)
+        _write(places, flat, [(h * step, n) for h, n in enumerate(lengths)])
+
+
+def _gathered(space: Tensor, keep: list[Tensor]) -> Tensor:
+    """Gather ``(R, T'_h)`` places of every head of ``(R, H, T, ...)``, head after head."""
+    lengths = {places.shape[1] for places in keep}
+    if len(lengths) == 1:
+        chosen = torch.stack(keep, dim=1)
+        if space.ndim == 4:
+            chosen = chosen.unsqueeze(-1).expand(-1, -1, -1, space.shape[3])
+        return space.gather(2, chosen).flatten(1, 2)
+    flat, step = _flat(space)
+    return _taken(flat, keep, [head * step for head in range(len(keep))])
+
+
+def _taken(flat: Tensor, keep: list[Tensor], starts: list[int]) -> Tensor:
+    """Gather places ``(R, T'_h)``, counted from where each head starts in ``(R, N, ...)``."""
+    counts = torch.tensor([places.shape[1] for places in keep])
+    offsets = torch.tensor(starts).repeat_interleave(counts).to(flat.device)
+    chosen = torch.cat(keep, dim=1) + offsets
+    if flat.ndim == 3:
+        chosen = chosen.unsqueeze(-1).expand(-1, -1, flat.shape[2])
+    return flat.gather(1, chosen)
+
+
+def _write(flat: Tensor, tokens: Tensor, pieces: list[tuple[int, int]]) -> None:
+    """Write ``(R, N', ...)`` tokens to pieces ``(start, length)`` of ``(R, N, ...)``."""
+    places = torch.cat([torch.arange(start, start + length) for start, length in pieces])
+    flat.index_copy_(1, places.to(flat.device), tokens)
+
+
+def _flat(space: Tensor) -> tuple[Tensor, int]:
+    """View the heads of ``(R, H, T, ...)``, which may be the front of a larger space, in a row.
+
+    Returns:
+        The view ``(R, N, ...)``, and how far apart heads begin in it. One index for all heads is
+        one kernel for all, where heads have unlike lengths.
+    """
+    rows, heads, tokens = space.shape[:3]
+    step = space.stride(1) // space.stride(2)
+    shape = (rows, (heads - 1) * step + tokens, *space.shape[3:])
+    return space.as_strided(shape, (space.stride(0), *space.stride()[2:])), step
+
+
+def places_of(
+    keep: Keep, lengths: tuple[int, ...], rows: int, device: torch.device
+) -> list[Tensor]:
     """Return the places ``(R, T'_h)`` of every head for any form of :data:`Keep`."""
     if keep is None:
         every = [torch.arange(length, device=device) for length in lengths]
@@ -139,4 +197,4 @@ def places_of(keep: Keep, lengths: tuple[int, ...], rows: int, device: torch.dev
     return list(keep.unbind(1)) if isinstance(keep, Tensor) else keep
 
 
-__all__ = ["LayerStore", "PlainStorage", "Storage", "places_of"]
+__all__ = ["LayerStore", "PlainStorage", "Storage", "append", "places_of"]

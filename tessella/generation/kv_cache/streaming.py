@@ -40,9 +40,32 @@ class Streaming(Policy):
         total = context.keys.shape[2]
         if total <= self._tokens:
             return None
-        recent = torch.arange(total - self._tokens + self._sinks, total)
-        places = torch.cat([torch.arange(self._sinks), recent]).to(context.keys.device)
+        places = sinks_and_window(total, self._sinks, self._tokens).to(context.keys.device)
         return places.expand(*context.keys.shape[:2], -1)
 
 
-__all__ = ["Streaming"]
+class Sliding(Streaming):
+    """Keeps a window of the last tokens.
+
+    Args:
+        budget: share of the full cache, or tokens of a head and layer.
+    """
+
+    name = "sliding"
+
+    def __init__(self, budget: float) -> None:
+        super().__init__(budget, sink_scales=0)
+
+
+def sinks_and_window(total: int, sinks: int, tokens: int) -> Tensor:
+    """Return the places ``(tokens,)`` of the first ``sinks`` of ``total`` tokens and of the last.
+
+    Args:
+        total: tokens that there are.
+        sinks: how many of the first to keep.
+        tokens: how many to keep in all.
+    """
+    return torch.cat([torch.arange(sinks), torch.arange(total - tokens + sinks, total)])
+
+
+__all__ = ["Sliding", "Streaming", "sinks_and_window"]

@@ -54,9 +54,7 @@ class ScaleAttention(nn.Module):
         self.proj = PackedLinear(width, width)
         self.scale = 1.0 if is_normalized else 0.25 / math.sqrt(width // heads)
 
-    def forward(
-        self, x: Tensor, ends: Sequence[int], rotation: Rotation | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, ends: Sequence[int], rotation: Rotation | None = None) -> Tensor:
         """Attend within a sequence of whole scales, ``(B, N, C)``.
 
         Args:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tessella.generation.kv_cache.base import KVCache
-from tessella.generation.layers.attention import ScaleAttention
+from tessella.generation.layers.attention import Rotation, ScaleAttention
+from tessella.generation.layers.cross_attention import TextKeys
 from tessella.generation.layers.modulated import Modulation, add_branch, modulated
 from tessella.generation.layers.packed_linear import PackedLinear
 
@@ -31,6 +33,21 @@ class Perceptron(nn.Module):
         """Transform ``(..., C)``."""
         out: Tensor = self.fc2(self.fc1(x, "gelu_tanh"))
         return out
+
+
+class BlockContext(NamedTuple):
+    """What a block reads besides its tokens and its modulation.
+
+    Args:
+        rotation: rotary positions of the tokens.
+        text: keys and values of a text, for blocks that attend to one.
+    """
+
+    rotation: Rotation | None = None
+    text: TextKeys | None = None
+
+
+_NOTHING = BlockContext()
 
 
 class ModulatedBlock(nn.Module):
@@ -87,19 +104,34 @@ class ModulatedBlock(nn.Module):
         modulation: Modulation,
         ends: Sequence[int],
         generator: torch.Generator | None = None,
+        context: BlockContext = _NOTHING,
     ) -> Tensor:
         """Transform a sequence of whole scales ``(B, N, C)``."""
         y = modulated(x, modulation.scale1, modulation.shift1, self.eps)
-        x = self._add(x, modulation.gamma1, self.attention(y, ends), generator)
+        branch = self.attention(y, ends, context.rotation)
+        x = self._add(x, modulation.gamma1, branch, generator)
+        x = self._read(x, context)
         y = modulated(x, modulation.scale2, modulation.shift2, self.eps)
         return self._add(x, modulation.gamma2, self.perceptron(y), generator)
 
-    def step(self, x: Tensor, modulation: Modulation, layer: int, cache: KVCache) -> Tensor:
+    def step(
+        self,
+        x: Tensor,
+        modulation: Modulation,
+        layer: int,
+        cache: KVCache,
+        context: BlockContext = _NOTHING,
+    ) -> Tensor:
         """Transform one scale ``(R, n_k, C)``, which may be overwritten."""
         y = modulated(x, modulation.scale1, modulation.shift1, self.eps)
-        x = add_branch(x, modulation.gamma1, self.attention.step(y, layer, cache))
+        branch = self.attention.step(y, layer, cache, context.rotation)
+        x = self._read(add_branch(x, modulation.gamma1, branch), context)
         y = modulated(x, modulation.scale2, modulation.shift2, self.eps)
         return add_branch(x, modulation.gamma2, self.perceptron(y))
+
+    def _read(self, x: Tensor, context: BlockContext) -> Tensor:
+        """Add what a subclass reads between attention and perceptron; here nothing."""
+        return x
 
     def _add(
         self, x: Tensor, gamma: Tensor, branch: Tensor, generator: torch.Generator | None
@@ -170,4 +202,4 @@ def dropped(
     return branch * kept.view(-1, *(1,) * (branch.ndim - 1))
 
 
-__all__ = ["ModulatedBlock", "ModulatedHead", "Perceptron", "dropped"]
+__all__ = ["BlockContext", "ModulatedBlock", "ModulatedHead", "Perceptron", "dropped"]

@@ -57,7 +57,9 @@ def _shrink_modulation(linear: nn.Linear, first_gamma: float) -> None:
 
 
 def _width(model: nn.Module) -> int:
-    return next(m for m in model.modules() if isinstance(m, ModulatedBlock)).attention.q_bias.numel()
+    return next(
+        m for m in model.modules() if isinstance(m, ModulatedBlock)
+    ).attention.q_bias.numel()
 
 
 __all__ = ["initialize_next_scale"]

@@ -3,7 +3,8 @@
     r_k = nearest code of area(rest),   lift_k(e) = phi_k(bicubic(e -> h x w))
     loss = mean over scales of  mse(sum_k, sg f) + beta mse(sg sum_k, f)
 
-One codebook serves all scales. phi stands after the interpolation, at the last scale too. Weights
+One codebook serves all scales. Codes that hardly any scale hits can be replaced, in training, by
+vectors of the batch (as in arXiv 2107.03312; not part of VAR). phi stands after the interpolation, at the last scale too. Weights
 stay float32 when the model is cast: they are what tokens mean.
 """
 
@@ -19,7 +20,7 @@ from tessella.errors import ShapeError
 from tessella.tokenizers.layers.phi import PhiConvolutions
 from tessella.tokenizers.layers.resampling import Grid, area, interpolated
 from tessella.tokenizers.quantizers.base import Quantized
-from tessella.tokenizers.quantizers.distributed import world_size
+from tessella.tokenizers.quantizers.distributed import all_sum, sample_rows, world_size
 from tessella.tokenizers.quantizers.estimators import straight_through
 from tessella.tokenizers.quantizers.hit_averages import HitAverages
 from tessella.tokenizers.quantizers.multiscale import MultiScaleQuantizer, ScalesQuantized
@@ -38,9 +39,11 @@ class MultiScaleVQ(MultiScaleQuantizer):
         phi_ratio: share of the convolution in phi; 0 is the identity.
         cosine: compare directions only; the code that is added keeps its length.
         commitment_weight: ``beta``.
+        revive_below: codes whose average hits over all scales are below this share of an equal
+            share are replaced; 0 for never.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the numbers of the quantizer
         self,
         dim: int,
         codebook_size: int,
@@ -50,8 +53,11 @@ class MultiScaleVQ(MultiScaleQuantizer):
         phi_ratio: float = 0.5,
         cosine: bool = False,
         commitment_weight: float = 0.25,
+        revive_below: float = 0.0,
     ) -> None:
         super().__init__(dim, (codebook_size,))
+        self.revive_below = revive_below
+        self._seen: list[Tensor] = []
         self.cosine = cosine
         self.commitment_weight = commitment_weight
         bound = 1 / codebook_size
@@ -94,6 +100,8 @@ class MultiScaleVQ(MultiScaleQuantizer):
             found = nearest_codes(vectors, nn.functional.normalize(table, dim=-1), metric="dot")
         else:
             found = nearest_codes(vectors, table)
+        if self.training and self.revive_below:
+            self._seen.append(vectors.detach().flatten(0, -2))
         return Quantized(nn.functional.embedding(found, table), found.unsqueeze(-1), {}, {})
 
     def _lift(self, codes: Tensor, scale: int, grids: Sequence[Grid]) -> Tensor:
@@ -101,6 +109,7 @@ class MultiScaleVQ(MultiScaleQuantizer):
         return cast(Tensor, self.phi(up, scale, len(grids)))
 
     def _quantize(self, features: Tensor, grids: Sequence[Grid]) -> ScalesQuantized:
+        self._seen = []
         chosen, sums = self._descend(features, grids)
         indices = tuple(found.indices for found in chosen)
         if not self.training:
@@ -124,8 +133,26 @@ class MultiScaleVQ(MultiScaleQuantizer):
             return {}
         for scale, level in enumerate(indices):
             self.averages.update(scale, level)
+        if self.revive_below:
+            self._revive(indices)
         usage = self.averages.usage(indices[-1].numel() * world_size())
         return {"first_scale_usage": usage[0], "last_scale_usage": usage[-1]}
+
+    @torch.no_grad()
+    def _revive(self, indices: tuple[Tensor, ...]) -> None:
+        """Replace codes without use by vectors that this batch compared with the table."""
+        hits = self.averages.hits.sum(dim=0)
+        dead = hits < self.revive_below * hits.mean()
+        count = int(dead.sum())
+        if not count:
+            return
+        # drawn from the batch itself, so that a resumed run draws what an uninterrupted one does
+        seed = int(all_sum(torch.stack([i.sum() for i in indices]).sum()))
+        noise = torch.Generator().manual_seed(seed)
+        rows = sample_rows(torch.cat(self._seen), count, generator=noise)
+        self.codebook[dead] = rows
+        # as if hit like the others, so that they get time to be
+        self.averages.hits[:, dead] = (hits.mean() / len(self.averages.hits)).item()
 
 
 __all__ = ["MultiScaleVQ"]

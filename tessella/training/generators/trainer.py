@@ -1,0 +1,223 @@
+"""The training loop of generators."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tessella.data.crops import StepSampler
+from tessella.data.token_sets import TokenBatch
+from tessella.errors import TessellaError
+from tessella.generation.next_scale import NextScaleGenerator
+from tessella.generation.pipelines import PIPELINES, seeded
+from tessella.generation.sampling import Sampling
+from tessella.generation.writing import contact_sheet
+from tessella.tokenizers.next_scale import NextScaleTokenizer
+from tessella.training.checkpoints import CheckpointFolder
+from tessella.training.generators.batches import Batches
+from tessella.training.generators.config import GeneratorTrainingConfig
+from tessella.training.generators.progress import progress_at
+from tessella.training.optimizers import learning_rate, set_learning_rate
+from tessella.training.reporters import Reporters
+from tessella.training.state import TrainingState
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_NOISE = 2  # stream of random numbers
+_SAMPLES = 10
+
+
+@dataclass
+class GeneratorTrainer:
+    """A run, ready to go on from its state's step.
+
+    Args:
+        config: the whole configuration.
+        accelerator: device, precision and processes.
+        state: what training changes.
+        network: the generator wrapped for precision and data parallelism.
+        optimizer: the wrapped optimizer.
+        tokenizer: whose tokens are learned.
+        batches: training batches.
+        val_batches: batches of a validation.
+        checkpoints: where checkpoints go.
+        reporters: who is told; nobody on processes other than the main one.
+    """
+
+    config: GeneratorTrainingConfig
+    accelerator: Accelerator
+    state: TrainingState[NextScaleGenerator]
+    network: nn.Module
+    optimizer: Any
+    tokenizer: NextScaleTokenizer
+    batches: Batches
+    val_batches: list[TokenBatch]
+    checkpoints: CheckpointFolder
+    reporters: Reporters
+    _clock: float = 0.0
+    _paused: float = 0.0
+
+    def run(self) -> dict[str, float]:
+        """Train to the last step and return the figures of the last validation.
+
+        Raises:
+            TessellaError: if the loss is no longer a number.
+        """
+        settings, state = self.config.trainer, self.state
+        found: dict[str, float] = {}
+        sampler = StepSampler(
+            state.step,
+            settings.steps,
+            self.config.data.batch,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+        )
+        self._clock = time.perf_counter()
+        for batch in self.batches.steps(sampler):
+            self.train_step(batch)
+            step, is_last = state.step, state.step == settings.steps
+            self.reporters.advance(step)
+            is_measured = is_last or (settings.val_every and step % settings.val_every == 0)
+            if is_measured:
+                found = self.measure()
+                self._draw()
+            if step % settings.log_every == 0 or is_measured:
+                self._report(found if is_measured else {})
+            if step % settings.save_every == 0 or is_last:
+                self._save()
+        return found or self.measure()
+
+    def train_step(self, batch: TokenBatch) -> None:
+        """Change the weights once."""
+        state, settings = self.state, self.config.optimizer
+        rate = learning_rate(state.step, steps=self.config.trainer.steps, settings=settings)
+        set_learning_rate(state.optimizer, rate)
+        progress = progress_at(
+            state.step,
+            steps=self.config.trainer.steps,
+            warmup=settings.warmup,
+            scales=len(state.model.grids),
+            settings=self.config.progressive,
+        )
+        output = self.network(
+            batch.tokens,
+            batch.labels,
+            tokenizer=self.tokenizer,
+            generator=self._noise(),
+            progress=progress,
+        )
+        loss = torch.stack([term.float() for term in output.losses.values()]).sum()
+        self.optimizer.zero_grad()
+        self.accelerator.backward(loss)
+        numbers = self._clip() | dict(output.stats)
+        self.optimizer.step()
+        if state.average:
+            state.average.update(state.model, step=state.step)
+        state.meter.add(numbers | {"loss": loss.detach()})
+        state.step += 1
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, float]:
+        """Return the mean figures of the averaged weights on validation batches."""
+        start = time.perf_counter()
+        model = self.state.best_model.eval()
+        totals: dict[str, float] = {}
+        count = 0
+        for batch in self.val_batches:
+            output = model(batch.tokens, batch.labels, tokenizer=self.tokenizer)
+            for name, value in output.stats.items():
+                totals[name] = totals.get(name, 0.0) + float(value) * len(batch.labels)
+            count += len(batch.labels)
+        if not self.state.average:
+            model.train()
+        self._paused += time.perf_counter() - start
+        return {f"val_{name}": value / count for name, value in totals.items()}
+
+    def _draw(self) -> None:
+        """Report pictures of the averaged weights."""
+        if not self.accelerator.is_main_process:
+            return
+        start = time.perf_counter()
+        samples, model = self.config.samples, self.state.best_model
+        classes = list(samples.classes) or list(range(min(_SAMPLES, model.config.classes)))
+        pipe = PIPELINES[model.family](model, self.tokenizer)
+        pipe.set_progress_bar_config(disable=True)
+        images = pipe.sample(
+            classes,
+            guidance_scale=samples.guidance_scale,
+            sampling=Sampling(top_k=samples.top_k, top_p=samples.top_p),
+            kv_cache="full",
+            noise=seeded(self.config.trainer.seed, len(classes)),
+            scales=None,
+            known=None,
+            callback_on_scale_end=None,
+        ).images
+        if not self.state.average:
+            model.train()
+        sheet = np.asarray(contact_sheet(images))
+        self.reporters.pictures(self.state.step, ([str(label) for label in classes], sheet))
+        self._paused += time.perf_counter() - start
+
+    def _noise(self) -> torch.Generator:
+        """Seed this step's random numbers."""
+        key = (self.config.trainer.seed, _NOISE, self.state.step, self.accelerator.process_index)
+        seeds = np.random.SeedSequence(key).generate_state(1, np.uint64).tolist()
+        return torch.Generator().manual_seed(seeds[0])
+
+    def _clip(self) -> dict[str, Tensor]:
+        largest = self.config.optimizer.clip
+        if not largest:
+            return {}
+        self.accelerator.unscale_gradients(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.state.model.parameters(), largest)
+        return {"grad_norm": norm}
+
+    def _report(self, found: dict[str, float]) -> None:
+        """Tell the means since the last report, and start new ones."""
+        state, settings = self.state, self.config
+        state.meter.share(self.accelerator)
+        values = self._checked_means()
+        values["lr"] = learning_rate(
+            state.step - 1, steps=settings.trainer.steps, settings=settings.optimizer
+        )
+        now = time.perf_counter()
+        elapsed = now - self._clock
+        state.seconds += elapsed
+        counted = state.step % settings.trainer.log_every or settings.trainer.log_every
+        values["images_per_second"] = (
+            counted * settings.data.batch / max(elapsed - self._paused, 1e-9)
+        )
+        self._clock, self._paused = now, 0.0
+        self.reporters.training(state.step, values | found)
+        state.meter.clear()
+
+    def _checked_means(self) -> dict[str, float]:
+        values = self.state.meter.means()
+        loss = values.get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise TessellaError(
+                f"the loss is {loss} at step {self.state.step}; expected a finite number: lower "
+                "optimizer.lr or raise optimizer.warmup. The last checkpoint was written before"
+            )
+        return values
+
+    def _save(self) -> None:
+        """Write a checkpoint; a collective call."""
+        start = time.perf_counter()
+        state = self.state
+        state.meter.share(self.accelerator)
+        self._checked_means()
+        if self.accelerator.is_main_process:
+            self.checkpoints.save(state.step, state.tensors(), state.record())
+        self.accelerator.wait_for_everyone()
+        self._paused += time.perf_counter() - start
+
+
+__all__ = ["GeneratorTrainer"]
