@@ -70,7 +70,7 @@ def _record(folder: Path, *, is_shipped: bool) -> ModelRecord:
     family = _config(folder).get("tokenizer", "")
     weights = folder / _WEIGHTS
     size = weights.stat().st_size
-    return ModelRecord(folder.name, folder, str(family), _parameters(weights), size, is_shipped)
+    return ModelRecord(folder.name, folder, str(family), count_parameters(weights), size, is_shipped)
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -82,8 +82,8 @@ def _config(folder: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _parameters(weights: Path) -> int:
-    """Count weights by the header of a safetensors file, without reading them."""
+def count_parameters(weights: Path) -> int:
+    """Count weights by the header of a safetensors file, without reading them; 0 if damaged."""
     try:
         with weights.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
@@ -226,6 +226,7 @@ def is_hub_id(text: str) -> bool:
 __all__ = [
     "DEFAULT_MODEL",
     "ModelRecord",
+    "count_parameters",
     "download",
     "find",
     "is_hub_id",

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tessella.cli.calibrate_kv import calibrate_kv
+from tessella.cli.bench import bench
 from tessella.cli.compare import compare
 from tessella.cli.convert import convert
 from tessella.cli.decode import decode
@@ -48,6 +49,8 @@ def _root(
 
 for _verb in (encode, decode, info, compare, generate, convert, models, calibrate_kv, train):
     app.command()(_verb)
+
+app.add_typer(bench)
 
 
 def main() -> None:

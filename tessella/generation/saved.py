@@ -2,7 +2,7 @@
 
 ::
 
-    NAME/pipeline.json               {"format": 1, "pipeline": "var"}
+    NAME/pipeline.json               {"format": 1, "pipeline": "var"}, perhaps a "text_encoder"
     NAME/generator/                  config.json, model.safetensors
     NAME/tokenizer/                  config.json, model.safetensors
 """
@@ -10,7 +10,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,23 +25,58 @@ from tessella.generation.next_scale import NextScaleGenerator
 from tessella.generation.registry import GENERATORS
 from tessella.tokenizers.next_scale import NextScaleTokenizer
 from tessella.tokenizers.registry import all_presets
-from tessella.tokenizers.saved import read_record
+from tessella.tokenizers.saved import WEIGHTS_NAME, read_record
 
 INDEX_NAME = "pipeline.json"
 GENERATOR, TOKENIZER = "generator", "tokenizer"
 FORMAT = 1
 
 
+@dataclass(frozen=True, slots=True)
+class PipelineRecord:
+    """A pipeline that can be loaded by name without a network.
+
+    Args:
+        name: what :func:`~tessella.generation.pipelines.load_pipeline` takes.
+        folder: where its files are.
+        family: kind of generator; empty if ``pipeline.json`` is damaged.
+        parameters: number of weights of both models; a damaged file counts as 0.
+        size: bytes of both files of weights.
+        is_shipped: whether it came with the package.
+    """
+
+    name: str
+    folder: Path
+    family: str
+    parameters: int
+    size: int
+    is_shipped: bool
+
+
 def write_pipeline(
-    folder: Path, generator: NextScaleGenerator, tokenizer: NextScaleTokenizer
+    folder: Path,
+    generator: NextScaleGenerator,
+    tokenizer: NextScaleTokenizer,
+    *,
+    text_encoder: str = "",
 ) -> None:
-    """Write both models into a folder, which is made; the index comes last."""
+    """Write both models into a folder, which is made; the index comes last.
+
+    Args:
+        folder: to be made.
+        generator: writes tokens.
+        tokenizer: whose tokens they are.
+        text_encoder: hub id or folder of the encoder of prompts; empty for none. Its weights are
+            not copied.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     generator.save_pretrained(folder / GENERATOR)
     tokenizer.save_pretrained(folder / TOKENIZER)
     for name in (GENERATOR, TOKENIZER):
         (folder / name / "README.md").unlink(missing_ok=True)  # the hub mixin's empty model card
-    record = {"format": FORMAT, "pipeline": generator.family}
+    record: dict[str, Any] = {"format": FORMAT, "pipeline": generator.family}
+    if text_encoder:
+        record["text_encoder"] = text_encoder
     (folder / INDEX_NAME).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
@@ -49,16 +86,7 @@ def read_pipeline(folder: Path) -> tuple[NextScaleGenerator, NextScaleTokenizer]
     Raises:
         CheckpointError: if a part is missing, damaged or of an unknown family.
     """
-    try:
-        record = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
-        version = record["format"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{folder / INDEX_NAME} is missing or damaged: {error}") from error
-    if version != FORMAT:
-        raise CheckpointError(
-            f"{folder / INDEX_NAME} has format {version!r}; this version reads {FORMAT}: update "
-            "tessella"
-        )
+    read_index(folder)
     name = read_record(folder / GENERATOR, kind="generator")["generator"]
     try:
         cls = GENERATORS.get(name).model_class
@@ -71,6 +99,25 @@ def read_pipeline(folder: Path) -> tuple[NextScaleGenerator, NextScaleTokenizer]
     ):
         raise CheckpointError(f"{folder} does not hold a next-scale generator and its tokenizer")
     return generator, tokenizer
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """Read a pipeline's ``pipeline.json``.
+
+    Raises:
+        CheckpointError: if it is missing, damaged, or of another format.
+    """
+    path = folder / INDEX_NAME
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        version, family = record["format"], record["pipeline"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} is missing or damaged: {error!r}") from error
+    if version != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {version!r}; this version reads {FORMAT}: update tessella"
+        )
+    return {**record, "pipeline": str(family), "text_encoder": record.get("text_encoder", "")}
 
 
 def resolve(name_or_path: str | Path) -> Path:
@@ -110,9 +157,44 @@ def pipelines() -> dict[str, Path]:
     return found
 
 
-def is_preset(name: str) -> bool:
-    """Whether generators have a preset of that name."""
-    return name in GENERATORS.presets()
+def pipeline_records() -> list[PipelineRecord]:
+    """List the pipelines that can be loaded by name."""
+    return [_record(name, folder) for name, folder in pipelines().items()]
+
+
+def _record(name: str, folder: Path) -> PipelineRecord:
+    try:
+        family = read_index(folder)["pipeline"]
+    except CheckpointError:
+        family = ""
+    files = [folder / part / WEIGHTS_NAME for part in (GENERATOR, TOKENIZER)]
+    return PipelineRecord(
+        name,
+        folder,
+        family,
+        sum(hub.count_parameters(file) for file in files),
+        sum(file.stat().st_size for file in files if file.is_file()),
+        folder.parent == hub.SHIPPED,
+    )
+
+
+def family_of(name_or_path: str | Path) -> str:
+    """Return the family of a pipeline's generator, without reading weights.
+
+    Args:
+        name_or_path: a folder, a known name, a hub id, or a preset.
+
+    Raises:
+        CheckpointError: if there is no such pipeline; the message names the nearest one.
+    """
+    if is_preset(name_or_path):
+        return GENERATORS.presets()[str(name_or_path)][0].name
+    return str(read_index(resolve(name_or_path))["pipeline"])
+
+
+def is_preset(name_or_path: str | Path) -> bool:
+    """Whether generators have a preset of that name, and no folder is called so."""
+    return str(name_or_path) in GENERATORS.presets() and not Path(name_or_path).is_dir()
 
 
 def random_pipeline(name: str, seed: int) -> tuple[NextScaleGenerator, NextScaleTokenizer]:
@@ -131,8 +213,10 @@ def random_pipeline(name: str, seed: int) -> tuple[NextScaleGenerator, NextScale
         generator = family.model_class(preset.config)
         tokenizer = tokenizer_family.tokenizer_class(tokenizer_preset.config)
         enliven(generator)
-    assert isinstance(generator, NextScaleGenerator)
-    assert isinstance(tokenizer, NextScaleTokenizer)
+    if not isinstance(generator, NextScaleGenerator) or not isinstance(
+        tokenizer, NextScaleTokenizer
+    ):
+        raise ConfigError(f"preset {name!r} is not of a next-scale generator")
     return generator.eval(), tokenizer.eval()
 
 
@@ -161,10 +245,14 @@ def _set_gammas(block: ModulatedBlock) -> None:
 
 __all__ = [
     "INDEX_NAME",
+    "PipelineRecord",
     "enliven",
+    "family_of",
     "is_preset",
+    "pipeline_records",
     "pipelines",
     "random_pipeline",
+    "read_index",
     "read_pipeline",
     "resolve",
     "write_pipeline",

@@ -257,7 +257,9 @@ class Tokenizer(nn.Module, PyTorchModelHubMixin, ABC):
             folder = download(model_id, kwargs.get("revision"), kwargs.get("local_files_only"))
         model = cls(read_config(folder, cls.family, cls.config_class))
         load_weights(model, folder / WEIGHTS_NAME)
-        return model.to(map_location).eval()
+        # the layout of the pictures that encode() hands on; other weights would be turned each time
+        model = model.to(map_location, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model.eval()
 
 
 def _check_images(images: Tensor) -> None:

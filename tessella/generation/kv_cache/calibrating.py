@@ -82,7 +82,7 @@ class RecordingCache(FullCache):
             seen = seen.roll(-keys.shape[2], dims=2)
         queries = queries[:pictures].float() * geometry.attention_scale
         pieces = max(1, self._at_once // (pictures * geometry.heads * seen.shape[2]))
-        for some in queries.split(pieces, dim=2):
+        for some in torch.split(queries, pieces, dim=2):
             probabilities = torch.softmax(some @ seen.mT, dim=-1)
             for calibrator in self._calibrators:
                 calibrator.add(layer, self.scale, probabilities, geometry)

@@ -101,7 +101,7 @@ class HeatKV(Policy):
             is_kept = stays.repeat_interleave(torch.tensor([sizes[scale] for scale in before]))
             places.append(is_kept.nonzero().squeeze(1))
         every = torch.cat(places).to(self._geometry.device).expand(self._geometry.rows, -1)
-        return list(every.split([len(some) for some in places], dim=1))
+        return list(torch.split(every, [len(some) for some in places], dim=1))
 
     def _protected(self, geometry: CacheGeometry, tokens: int) -> int:
         most = len(geometry.sizes) - 1

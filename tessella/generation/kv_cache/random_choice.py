@@ -28,7 +28,7 @@ class RandomChoice(ScoredPolicy):
     def start(self, geometry: CacheGeometry) -> None:
         """Work out the budget in tokens, and start the choice anew."""
         super().start(geometry)
-        self._generator.manual_seed(self.seed)
+        self._generator = torch.Generator().manual_seed(self.seed)
 
     def scores(self, context: StepContext) -> Tensor:
         """Draw scores."""

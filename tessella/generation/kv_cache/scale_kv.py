@@ -137,10 +137,10 @@ class ScaleKV(Policy):
         if total <= capacity:
             return None
         grid = context.geometry.grids[context.scale]
-        window = grid_window(total, grid, self._plan.side).to(context.keys.device)
-        scores = self.scores(context, window)
-        others = best(scores, capacity - len(window))
-        kept = torch.cat([others, window.expand(*others.shape[:2], -1)], dim=-1)
+        window = grid_window(total, grid, self._plan.side)
+        others = best(self.scores(context, window), capacity - len(window))
+        always = window.to(others.device).expand(*others.shape[:2], -1)
+        kept = torch.cat([others, always], dim=-1)
         return kept.sort(dim=-1).values
 
     def scores(self, context: StepContext, window: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class ScaleKV(Policy):
 
         Args:
             context: of the layer and scale.
-            window: places of the window, ``(w,)``.
+            window: places of the window, ``(w,)``, on the CPU.
         """
         queries = context.queries[:, :, window - (context.keys.shape[2] - context.new)]
         scale = context.geometry.attention_scale
@@ -158,7 +158,7 @@ class ScaleKV(Policy):
             )
         attention = received_attention(queries, context.keys, scale) / len(window)
         scores = snapkv_scores(attention, window, self.kernel)
-        return scores.index_fill_(-1, window, -torch.inf)
+        return scores.index_fill_(-1, window.to(scores.device), -torch.inf)
 
 
 def scale_kv_scores(
@@ -171,12 +171,13 @@ def scale_kv_scores(
     Args:
         queries: of the window, ``(R, H, w, d)``.
         keys: ``(R, H, T, d)``.
-        window: places of the window among the keys, ``(w,)``.
+        window: places of the window among the keys, ``(w,)``, on the CPU.
         attention_scale: factor of the products.
         kernel: odd width of the pooling.
     """
     summed = queries.float().sum(dim=2) * attention_scale
     products = (keys.float() @ summed.unsqueeze(-1)).squeeze(-1)
+    window = window.to(keys.device)
     products.index_fill_(-1, window, -torch.inf)
     pooled = F.max_pool1d(products, kernel, stride=1, padding=kernel // 2)
     return pooled.index_fill_(-1, window, -torch.inf)

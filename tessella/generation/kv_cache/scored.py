@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -57,8 +58,9 @@ class ScoredPolicy(Policy):
 
         def score(keys: Tensor, values: Tensor, queries: Tensor) -> Tensor:
             context = _context_of(keys, values, queries, attention_scale)
-            self.start(context.geometry)
-            return self.scores(context)
+            policy = copy(self)  # which may be in the middle of a run
+            policy.start(context.geometry)
+            return policy.scores(context)
 
         return score
 

@@ -72,17 +72,19 @@ def snapkv_scores(attention: Tensor, window: Tensor, kernel: int) -> Tensor:
 
     Args:
         attention: mean attention of the window's queries to each key, ``(R, H, T)``.
-        window: places of the window ``(w,)``.
+        window: places of the window ``(w,)``, on the CPU.
         kernel: odd width of the pooling.
     """
-    others = torch.ones(attention.shape[-1], dtype=torch.bool, device=attention.device)
-    others[window.to(attention.device)] = False
-    rest = attention[..., others]
-    pooled = F.avg_pool1d(rest, kernel, stride=1, padding=kernel // 2) if rest.numel() else rest
-    scores = torch.empty_like(attention)
-    scores[..., others] = pooled
-    scores[..., ~others] = 1 + (pooled.max() if pooled.numel() else 0)
-    return scores
+    is_other = torch.ones(attention.shape[-1], dtype=torch.bool)
+    is_other[window] = False
+    others = is_other.nonzero().squeeze(1).to(attention.device)
+    scores = torch.ones_like(attention)
+    if not len(others):
+        return scores
+    rest = attention.index_select(-1, others)
+    pooled = F.avg_pool1d(rest, kernel, stride=1, padding=kernel // 2)
+    scores += pooled.max()
+    return scores.index_copy_(-1, others, pooled)
 
 
 __all__ = ["SnapKV", "snapkv_scores"]

@@ -140,7 +140,8 @@ def append(space: Tensor, tokens: Tensor, lengths: tuple[int, ...]) -> None:
 def _spread(flat: Tensor, space: Tensor, lengths: tuple[int, ...]) -> None:
     """Copy ``(R, sum of lengths, ...)`` to the beginning of every head of ``(R, H, T, ...)``."""
     if len(set(lengths)) == 1:
-        space[:, :, : lengths[0]] = flat.unflatten(1, (len(lengths), lengths[0]))
+        equal = flat.view(len(flat), len(lengths), lengths[0], *flat.shape[2:])
+        space[:, :, : lengths[0]] = equal
     else:
         places, step = _flat(space)
         _write(places, flat, [(h * step, n) for h, n in enumerate(lengths)])

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tessella.generation.kv_cache.base import KVCache
 from tessella.generation.layers.attention import Rotation, ScaleAttention

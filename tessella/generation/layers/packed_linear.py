@@ -7,7 +7,7 @@ torch's own compiler uses, and kept beside the weights while gradients are off.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ _MIN_WEIGHTS = 2**14
 class PackedLinear(nn.Linear):
     """Linear layer ``y = act(x W^T + b)`` that remembers its weights in the fastest arrangement.
 
-    The copy costs as much memory as the weights; :func:`packed_weights` says when it exists.
+    The copy costs as much memory as the weights; it exists where :func:`allow_packing` allowed it.
     """
 
     _packed: Tensor | None = None
@@ -60,6 +60,10 @@ class PackedLinear(nn.Linear):
             self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _TYPICAL_ROWS)
             self._packed_from = source
         return self._packed
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the packed copy out of copies of the module: its memory cannot be copied."""
+        return {**self.__dict__, "_packed": None, "_packed_from": None}
 
     def forget(self) -> None:
         """Drop the packed copy."""
