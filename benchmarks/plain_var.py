@@ -28,6 +28,7 @@ class PlainRun:
 
     @property
     def kv_peak(self) -> int:
+        """Most bytes of keys and values at any time."""
         return max(self.kv_bytes)
 
 
@@ -44,6 +45,7 @@ class PlainVAR:
     def generate(
         self, labels: Tensor, *, cfg: float, top_k: int, top_p: float, noise: torch.Generator
     ) -> PlainRun:
+        """Write a picture a label, scale by scale."""
         w, config, batch = self.w, self.config, len(labels)
         both = torch.cat([labels, torch.full_like(labels, config.classes)])
         condition = w["class_embedding.weight"][both]
@@ -78,11 +80,13 @@ class PlainVAR:
         return run
 
     def ada(self, name: str, condition: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """Compute a modulation, anew at every scale."""
         w = self.w
         out = F.linear(F.silu(condition), w[f"{name}.weight"], w[f"{name}.bias"])
         return out[:, None].chunk(parts, dim=-1)
 
     def block(self, i: int, x: Tensor, condition: Tensor) -> Tensor:
+        """Run attention and perceptron."""
         w, name = self.w, f"blocks.{i}"
         g1, g2, s1, s2, b1, b2 = self.ada(f"{name}.modulation", condition, 6)
         y = F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + s1) + b1
@@ -94,6 +98,7 @@ class PlainVAR:
         return x + g2 * y
 
     def attention(self, i: int, x: Tensor) -> Tensor:
+        """Attend to all tokens so far."""
         w, name, heads = self.w, f"blocks.{i}.attention", self.config.heads
         q_bias, v_bias = w[f"{name}.q_bias"], w[f"{name}.v_bias"]
         bias = torch.cat([q_bias, torch.zeros_like(q_bias), v_bias])

@@ -166,7 +166,9 @@ def profile(
         run_ours(model, tokenizer, labels)
     shares = dict.fromkeys((*kinds, "other"), 0.0)
     for event in found.key_averages():
-        kind = next((k for k, names in kinds.items() if any(n in event.key for n in names)), "other")
+        kind = next(
+            (k for k, names in kinds.items() if any(n in event.key for n in names)), "other"
+        )
         shares[kind] += event.self_cpu_time_total
     whole = sum(shares.values())
     return {kind: value / whole for kind, value in shares.items()}

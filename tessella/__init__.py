@@ -24,7 +24,7 @@ from tessella.errors import (
 
 if TYPE_CHECKING:
     from tessella.codecs.files import decode, encode, read, write
-    from tessella.generation.pipelines import VARPipeline, load_pipeline
+    from tessella.generation.pipelines import InfinityPipeline, VARPipeline, load_pipeline
     from tessella.hub import load, models
     from tessella.images import save_image as save
     from tessella.tokens import LevelLayout, TokenLayout, Tokens
@@ -33,6 +33,7 @@ __version__ = "0.1.0"
 
 # public name -> module and the name there
 _LAZY = {
+    "InfinityPipeline": ("tessella.generation.pipelines", "InfinityPipeline"),
     "LevelLayout": ("tessella.tokens", "LevelLayout"),
     "TokenLayout": ("tessella.tokens", "TokenLayout"),
     "Tokens": ("tessella.tokens", "Tokens"),
@@ -64,6 +65,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "CheckpointError",
     "ConfigError",
+    "InfinityPipeline",
     "LevelLayout",
     "MissingDependencyError",
     "PictureError",

@@ -70,7 +70,8 @@ def _record(folder: Path, *, is_shipped: bool) -> ModelRecord:
     family = _config(folder).get("tokenizer", "")
     weights = folder / _WEIGHTS
     size = weights.stat().st_size
-    return ModelRecord(folder.name, folder, str(family), count_parameters(weights), size, is_shipped)
+    count = count_parameters(weights)
+    return ModelRecord(folder.name, folder, str(family), count, size, is_shipped)
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -41,7 +41,8 @@ def tensor_digest(tensor: Tensor) -> bytes:
         raw = raw.reshape(-1, values.element_size())[:, ::-1]
     dims = struct.pack(f"<{values.ndim + 1}Q", values.ndim, *values.shape)
     total = hashlib.sha256(b"T" + name.encode("ascii") + dims)
-    total.update(raw if raw.flags.c_contiguous else raw.tobytes())  # codebooks are large: no copy
+    # codebooks are large: no copy of bytes that are in order
+    total.update(raw.data if raw.flags.c_contiguous else raw.tobytes())
     return total.digest()
 
 

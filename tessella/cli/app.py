@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tessella.cli.calibrate_kv import calibrate_kv
 from tessella.cli.bench import bench
+from tessella.cli.calibrate_kv import calibrate_kv
 from tessella.cli.compare import compare
 from tessella.cli.convert import convert
 from tessella.cli.decode import decode

@@ -3,88 +3,98 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tessella.cli.asking import Asked
+from tessella.cli.generate import Cfg, Model, Prompts, Seed, Size, TextEncoder, TextFeatures
 from tessella.cli.options import Debug, Device, Overwrite, chosen_device, verb
 from tessella.errors import ConfigError
 
-Number = Annotated[int, typer.Option("-n", "--number", min=1, help="Pictures to measure.")]
-_METHODS = "scale,head,heat"
+if TYPE_CHECKING:
+    from tessella.generation.pipelines import NextScalePipeline
+
+Method = Annotated[str, typer.Option(help="For which caches, by comma.")]
+Classes = Annotated[str, typer.Option("--class", help="Class numbers; by default evenly spread.")]
+Number = Annotated[
+    int, typer.Option("-n", "--number", min=1, help="Pictures, of the classes or texts in turn.")
+]
+File = Annotated[Path, typer.Option("-o", "--output", help="The file to write.")]
 
 
 @verb
 def calibrate_kv(  # noqa: PLR0913  # the options of a verb
-    model: Annotated[str, typer.Argument(help="A name, a folder, a hub id, or a preset.")],
+    model: Model,
     *,
-    method: Annotated[str, typer.Option(help="For which caches, by comma.")] = _METHODS,
-    classes: Annotated[
-        str, typer.Option("--class", help="Class numbers, in turn; by default evenly spread.")
-    ] = "",
+    method: Method = "scale,head,heat",
+    classes: Classes = "",
+    prompt: Prompts = None,
+    text_encoder: TextEncoder = "",
+    text_features: TextFeatures = None,
+    size: Size = "",
     number: Number = 10,
-    cfg: Annotated[float, typer.Option(help="Guidance scale; 0 for none.")] = 4.0,
-    top_k: Annotated[int, typer.Option(min=0, help="Draw among so many tokens; 0: all.")] = 900,
-    top_p: Annotated[float, typer.Option(help="Draw among this much probability.")] = 0.95,
-    seed: Annotated[int, typer.Option(help="Picture i has the noise of SEED + i.")] = 0,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")] = Path(
-        "calibration.json"
-    ),
+    cfg: Cfg = None,
+    seed: Seed = 0,
+    output: File = Path("calibration.json"),
     device: Device = "auto",
     overwrite: Overwrite = False,
     debug: Debug = False,
 ) -> None:
     """Measure a generator's attention for the caches scale, head and heat.
 
-    Pictures are written with a full cache and thrown away; ten suffice. The file goes behind a
-    cache's budget.
+    Pictures are written with a full cache and thrown away; ten suffice. The name of the file goes
+    behind a cache's budget.
 
     \b
     Examples:
       tessella calibrate-kv var-folder -o var.json
+      tessella calibrate-kv infinity-folder --prompt "a red bus" --prompt "two cats" -n 4
       tessella generate var-folder --class 207 --kv-cache head:0.5:var.json
     """  # noqa: D301  # \b is click's mark of a paragraph that keeps its lines
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists; give another name, or --overwrite")
-    given = _numbers(classes) if classes else []
 
     from tessella.generation.kv_cache.calibrating import calibrate, make_calibrator
     from tessella.generation.kv_cache.calibration import save_calibrations
-    from tessella.generation.pipelines import load_pipeline
-    from tessella.generation.sampling import Sampling
+    from tessella.generation.pipelines import load_pipeline, pipeline_class
 
     calibrators = [make_calibrator(name.strip()) for name in method.split(",")]
+    made = pipeline_class(model)
+    is_spread = made.condition_kind == "class" and not classes
+    asked = Asked(
+        "0" if is_spread else classes,
+        tuple(prompt or ()),
+        text_features,
+        text_encoder=text_encoder,
+        size=size,
+    )
+    asked.check(model, made.condition_kind)
     pipe = load_pipeline(model).to(chosen_device(device))
     found = calibrate(
         pipe.generator,
         pipe.tokenizer,
-        [[label] for label in _labels(given, number, pipe.generator.config)],
+        _spread(pipe, number) if is_spread else _in_turn(asked, pipe, number),
         calibrators,
-        sampling=Sampling(top_k=top_k, top_p=top_p),
-        guidance_scale=cfg,
+        sampling=made.sampling,
+        image_size=asked.image_size(pipe),
+        guidance_scale=made.guidance_scale if cfg is None else cfg,
         seed=seed,
     )
     save_calibrations(output, found)
     typer.echo(f"{output}  {', '.join(part.method for part in found)}  {number} pictures")
 
 
-def _labels(given: list[int], number: int, config: Any) -> list[int]:
-    """Return a class a picture."""
-    if given:
-        return [given[i % len(given)] for i in range(number)]
-    known = getattr(config, "classes", None)
-    if known is None:
-        raise ConfigError("this generator writes no classes; it cannot be calibrated here")
-    return [i * known // number for i in range(number)]
+def _spread(pipe: NextScalePipeline, number: int) -> list[Any]:
+    """Return classes, one a batch, evenly spread."""
+    classes = pipe.generator.config.classes
+    return [[i * classes // number] for i in range(number)]
 
 
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(
-            f"--class {text!r} given; expected class numbers, as in --class 207,360"
-        ) from error
+def _in_turn(asked: Asked, pipe: NextScalePipeline, number: int) -> list[Any]:
+    """Return what was asked for, one a batch, again and again."""
+    conditions = asked.wanted(pipe, 1).conditions
+    return [[conditions[i % len(conditions)]] for i in range(number)]
 
 
 __all__ = ["calibrate_kv"]

@@ -60,7 +60,7 @@ class TokenSet:
         return TokenBatch(tokens, self.labels[indices])
 
 
-def write_token_shard(  # noqa: PLR0913  # what a shard is made of
+def write_token_shard(  # what a shard is made of
     path: Path,
     pictures: LabelledSet,
     tokenizer: Tokenizer,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ class BenchSettings:
     conditions: Any
     pictures: int
     guidance_scale: float = 4.0
-    sampling: Sampling = Sampling(top_k=900, top_p=0.95)
+    sampling: Sampling = field(default_factory=lambda: Sampling(top_k=900, top_p=0.95))
     seed: int = 0
     repeats: int = 3
 

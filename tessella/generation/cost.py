@@ -7,7 +7,7 @@ there:
     attention       4 C D sum_k n_k T_k
     head            2 C V N
     inputs          2 c C (N - n_0)
-    keys, values    2 b C D S            (b bytes a number; S tokens stored as the last scale begins)
+    keys, values    2 b C D S            (b bytes a number; S tokens kept as the last scale begins)
 """
 
 from __future__ import annotations

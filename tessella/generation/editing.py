@@ -120,7 +120,7 @@ class KnownScales:
 
 def kept_tokens(keep: Tensor, grid: Sequence[int]) -> Tensor:
     """Return bool ``(B, h, w)``: where at least half of a token's area is kept."""
-    share = F.adaptive_avg_pool2d(keep.float().unsqueeze(1), tuple(grid))
+    share = F.adaptive_avg_pool2d(keep.float().unsqueeze(1), (grid[0], grid[1]))
     return share.squeeze(1) >= _HALF
 
 

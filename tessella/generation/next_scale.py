@@ -17,7 +17,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -123,7 +123,7 @@ class NextScaleGenerator(Generator):
         """Run all blocks over one scale, ``(R, n_k, C)``."""
 
     @abstractmethod
-    def _write(  # noqa: PLR0913  # all that a draw may depend on
+    def _write(  # all that a draw may depend on
         self,
         hidden: Tensor,
         scale: int,
@@ -183,9 +183,8 @@ class NextScaleGenerator(Generator):
             ShapeError: if the condition, tokenizer, size, noise or known tokens do not fit.
             ConfigError: if the cache or a number is impossible.
         """
-        self.check_tokenizer(tokenizer)
-        assert isinstance(tokenizer, NextScaleTokenizer)
-        grids = self.grids_for(image_size, tokenizer)
+        pyramids = self.checked(tokenizer)
+        grids = self.grids_for(image_size, pyramids)
         count = len(grids) if scales is None else scales
         if not 1 <= count <= len(grids):
             raise ShapeError(f"scales={scales} given; expected 1 to {len(grids)}")
@@ -198,13 +197,13 @@ class NextScaleGenerator(Generator):
             check_noise(generator, start.batch)
             given = None
             if known is not None:
-                given = KnownScales(known, tokenizer, grids, start.batch)
+                given = KnownScales(known, pyramids, grids, start.batch)
             rows = start.first.shape[0]
             geometry = self.geometry(rows, grids[:count], is_guided=rows > start.batch)
             cache.start(geometry)
             try:
                 levels = self._run(
-                    start, weights, cache, tokenizer, samplings, generator,
+                    start, weights, cache, pyramids, samplings, generator,
                     given, on_scale_end,
                 )  # fmt: skip
             finally:
@@ -215,7 +214,7 @@ class NextScaleGenerator(Generator):
             layout = layout.truncate(levels=count)
         return Tokens(levels, layout)
 
-    def _run(  # noqa: PLR0913
+    def _run(
         self,
         start: Start,
         weights: Sequence[float],
@@ -269,6 +268,15 @@ class NextScaleGenerator(Generator):
                 f"image_size={image_size} given; this generator writes pictures of {usual} alone"
             )
         return self.grids
+
+    def checked(self, tokenizer: Tokenizer) -> NextScaleTokenizer:
+        """Return a tokenizer that :meth:`check_tokenizer` accepts.
+
+        Raises:
+            ShapeError: saying what differs.
+        """
+        self.check_tokenizer(tokenizer)
+        return cast(NextScaleTokenizer, tokenizer)
 
     def check_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Check that the generator writes tokens of a tokenizer.

@@ -9,7 +9,7 @@ from tessella.families import Families, Preset
 if TYPE_CHECKING:
     from tessella.generation.base import Generator
 
-GENERATORS: "Families[Generator]" = Families("generator")
+GENERATORS: Families[Generator] = Families("generator")
 register = GENERATORS.register
 
 __all__ = ["GENERATORS", "Preset", "register"]

@@ -49,7 +49,7 @@ class TextEncoder:
         if missing:
             raise MissingDependencyError(
                 f"encoding texts needs the packages {' and '.join(missing)}: pip install "
-                f"{' '.join(missing)}, or give features that were made elsewhere"
+                "'tessella[prompts]', or give features that were made elsewhere"
             )
         self.source = source
         self.longest = longest
@@ -78,6 +78,13 @@ class TextEncoder:
         ids, mask = tokens["input_ids"], tokens["attention_mask"]
         states = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
         return [row[kept.bool()] for row, kept in zip(states, mask, strict=True)]
+
+    def to(self, device: torch.device | str) -> TextEncoder:
+        """Move the encoder, now or when it is loaded."""
+        self.device = torch.device(device)
+        if self._loaded is not None:
+            self._loaded[1].to(self.device)
+        return self
 
     def _load(self) -> tuple[Any, Any]:
         if self._loaded is None:

@@ -16,7 +16,7 @@ token is predicted at once, a scale seeing itself and those before it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -176,6 +176,10 @@ class VARGenerator(NextScaleGenerator):
         initialize_next_scale(self, config.depth, config.first_gamma)
 
     @property
+    def _blocks(self) -> list[ModulatedBlock]:
+        return cast(list[ModulatedBlock], list(self.blocks))
+
+    @property
     def grids(self) -> tuple[Grid, ...]:
         """The square grids of all scales."""
         return tuple((side, side) for side in self.config.sides)
@@ -199,7 +203,7 @@ class VARGenerator(NextScaleGenerator):
             head_dim=config.width // config.heads,
             rows=rows,
             grids=grids,
-            attention_scale=self.blocks[0].attention.scale,
+            attention_scale=self._blocks[0].attention.scale,
             keys_are_normalized=config.is_normalized,
             is_guided=is_guided,
             dtype=self.dtype,
@@ -229,8 +233,7 @@ class VARGenerator(NextScaleGenerator):
         Returns:
             Logits ``(B, N, V)``, the cross entropy, and accuracies.
         """
-        self.check_tokenizer(tokenizer)
-        assert isinstance(tokenizer, NextScaleTokenizer)
+        pyramids = self.checked(tokenizer)
         labels = check_classes(condition, self.config.classes, self.device)
         if len(labels) != tokens.batch_size:
             raise ShapeError(f"{len(labels)} labels given for {tokens.batch_size} pictures")
@@ -239,7 +242,7 @@ class VARGenerator(NextScaleGenerator):
         scales = len(self.grids) if progress is None else progress.scales
         levels, grids = tokens.to(self.device).levels[:scales], self.grids[:scales]
         with torch.no_grad():
-            inputs = tokenizer.scale_inputs(tokens.to(self.device).levels, self.grids)
+            inputs = pyramids.scale_inputs(tokens.to(self.device).levels, self.grids)
         ends = self.geometry(len(labels), grids, is_guided=False).ends
         logits = self.predict(inputs[:, : ends[-1] - ends[0]], labels, ends, generator)
         targets = torch.cat([level.flatten(1) for level in levels], dim=1)
@@ -268,7 +271,7 @@ class VARGenerator(NextScaleGenerator):
         start = condition.unsqueeze(1) + self.start_embedding
         x = torch.cat([start, words], dim=1) + self._places()[:, : ends[-1]]
         active = F.silu(condition)
-        for block, modulation in zip(self.blocks, self._modulations(active), strict=True):
+        for block, modulation in zip(self._blocks, self._modulations(active), strict=True):
             x = block(x, modulation, ends, generator)
         logits: Tensor = self.head(x, self.head.modulation_of(active))
         return logits
@@ -277,11 +280,12 @@ class VARGenerator(NextScaleGenerator):
         """Return what tells a token its place and scale, ``(1, N, C)``."""
         sizes = torch.tensor([side * side for side in self.config.sides])
         scales = torch.arange(len(sizes)).repeat_interleave(sizes).to(self.device)
-        return self.scale_embedding(scales) + self.position_embedding
+        places: Tensor = self.scale_embedding(scales) + self.position_embedding
+        return places
 
     def _modulations(self, active: Tensor) -> list[Modulation]:
         shared = None if self.shared_modulation is None else self.shared_modulation(active)
-        return [block.modulation_of(active, shared) for block in self.blocks]
+        return [block.modulation_of(active, shared) for block in self._blocks]
 
     # ---- generation ------------------------------------------------------------------------
 
@@ -301,18 +305,20 @@ class VARGenerator(NextScaleGenerator):
     def _embed(self, inputs: Tensor, scale: int, start: Start) -> Tensor:
         side = self.config.sides[scale]
         first = sum(s * s for s in self.config.sides[:scale])
-        x = self.word_embedding(inputs.to(self.dtype).flatten(1, 2))
+        x: Tensor = self.word_embedding(inputs.to(self.dtype).flatten(1, 2))
         x += start.shared[2][:, first : first + side * side]
         return x.repeat(start.first.shape[0] // start.batch, 1, 1)
 
     def _transform(
         self, x: Tensor, scale: int, start: Start, cache: KVCache, weight: float
     ) -> Tensor:
-        for layer, (block, modulation) in enumerate(zip(self.blocks, start.shared[0], strict=True)):
+        for layer, (block, modulation) in enumerate(
+            zip(self._blocks, start.shared[0], strict=True)
+        ):
             x = block.step(x, modulation, layer, cache)
         return x
 
-    def _write(  # noqa: PLR0913
+    def _write(
         self,
         hidden: Tensor,
         scale: int,

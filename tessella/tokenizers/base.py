@@ -258,7 +258,7 @@ class Tokenizer(nn.Module, PyTorchModelHubMixin, ABC):
         model = cls(read_config(folder, cls.family, cls.config_class))
         load_weights(model, folder / WEIGHTS_NAME)
         # the layout of the pictures that encode() hands on; other weights would be turned each time
-        model = model.to(map_location, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(map_location, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.eval()
 
 

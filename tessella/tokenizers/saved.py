@@ -35,9 +35,7 @@ def write_model(
     (folder / WEIGHTS_NAME).chmod(0o644)  # safetensors makes it private to its owner
 
 
-def read_config(
-    folder: Path, family: str, config_class: type, *, kind: Kind = "tokenizer"
-) -> Any:
+def read_config(folder: Path, family: str, config_class: type, *, kind: Kind = "tokenizer") -> Any:
     """Read the config dataclass of a saved model.
 
     Raises:
@@ -65,9 +63,7 @@ def read_record(folder: Path, *, kind: Kind = "tokenizer") -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path} is missing; expected a folder of a saved {kind}"
-        ) from error
+        raise CheckpointError(f"{path} is missing; expected a folder of a saved {kind}") from error
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
     wanted = {"format", kind, "config"}

@@ -17,8 +17,8 @@ from tessella.training.calibration import write_prior
 from tessella.training.checkpoints import CheckpointFolder
 from tessella.training.config import TrainingConfig
 from tessella.training.config_file import changed_keys, load_config, parse_yaml, read_config
-from tessella.training.generators.config import SECTION
 from tessella.training.files import remove_folder, replace_file, replace_folder, settle_folder
+from tessella.training.generators.config import SECTION
 from tessella.training.model_card import MODEL_CARD, model_card
 from tessella.training.outputs import CONFIG, MODEL, make_reporters
 from tessella.training.prepare import make_accelerator, make_trainer, open_pictures

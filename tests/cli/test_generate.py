@@ -10,11 +10,12 @@ import pytest
 import torch
 from cli_runner import Run
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import tessella
 from tessella.generation.checkpoints import convert_generator
-from tessella.generation.pipelines import VARPipeline
+from tessella.generation.pipelines import InfinityPipeline, VARPipeline
+from tessella.generation.text_encoder import TextEncoder
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pipelines") / "var"
     VARPipeline.from_preset("var-tiny").save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved pipeline that writes pictures of texts."""
+    folder = tmp_path_factory.mktemp("pipelines") / "infinity"
+    InfinityPipeline.from_preset("infinity-tiny").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folders(folder: Path, text_folder: Path) -> dict[str, Path]:
+    return {"class": folder, "text": text_folder}
+
+
+@pytest.fixture
+def features(work: Path) -> Path:
+    """Features of twelve texts of unlike lengths; 2 comes before 10."""
+    noise = torch.Generator().manual_seed(0)
+    rows = {f"text{i}": torch.randn(1 + i, 8, generator=noise) for i in range(12)}
+    save_file(rows, work / "features.safetensors")
+    return work / "features.safetensors"
 
 
 def test_pictures_tokens_sheet_and_trace(run: Run, folder: Path, work: Path) -> None:
@@ -93,6 +116,88 @@ def test_errors(
     run: Run, folder: Path, work: Path, options: tuple[str, ...], code: int, message: str
 ) -> None:
     result = run("generate", folder, *options, "-o", "out")
+    assert (result.code, message in result.stderr) == (code, True), result.stderr
+    assert not list(work.glob("out/*.png"))
+
+
+def test_pictures_of_features(run: Run, text_folder: Path, features: Path, work: Path) -> None:
+    options = ("--text-features", features, "--seed", 3, "--trace", "--batch", 5, "-o", "out")
+    result = run("generate", text_folder, *options)
+    assert (result.code, result.stderr) == (0, "")
+    assert {path.stem for path in work.glob("out/*.tsl")} == {
+        f"prompt{i}-seed{3 + i}" for i in range(12)
+    }
+    batches = json.loads((work / "out" / "trace.json").read_text())["batches"]
+    assert [len(batch[4]["tokens"]) for batch in batches] == [5, 5, 2]
+    rows = load_file(features)
+    pipe = InfinityPipeline.from_pretrained(text_folder)
+    for i in (2, 10):
+        tokens = tessella.read(
+            work / "out" / f"prompt{i}-seed{3 + i}.tsl", model=text_folder / "tokenizer"
+        )
+        assert tokens == pipe([rows[f"text{i}"]], seed=3 + i).tokens
+    assert run("generate", text_folder, *options[:-3], 1, "-o", "alone").code == 0
+    for path in work.glob("out/*.tsl"):
+        assert path.read_bytes() == (work / "alone" / path.name).read_bytes()
+
+
+def test_texts_go_through_the_encoder(
+    run: Run, text_folder: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[str, list[str]]] = []
+
+    def encode(self: TextEncoder, texts: list[str]) -> list[torch.Tensor]:
+        made.append((self.source, texts))
+        return [torch.full((2, 8), float(len(text))) for text in texts]
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(TextEncoder, "__call__", encode)
+    options = ("--prompt", "a bus", "--prompt", "cats", "-n", 2, "--text-encoder", "t5")
+    assert run("generate", text_folder, *options, "-o", "plain").code == 0
+    assert made == [("t5", ["a bus"]), ("t5", ["cats"])]
+    names = ["prompt0-seed0", "prompt0-seed1", "prompt1-seed2", "prompt1-seed3"]
+    assert sorted(path.stem for path in work.glob("plain/*.tsl")) == names
+    more = ("--negative", "blur", "--size", "32x32", "--cfg", 3, "-o", "negative")
+    assert run("generate", text_folder, *options, *more).code == 0
+    assert made[-1] == ("t5", ["blur"])
+    first = [(work / name / "prompt0-seed0.tsl").read_bytes() for name in ("plain", "negative")]
+    assert first[0] != first[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "code", "message"),
+    [
+        ("class", (), 2, "of classes; expected --class"),
+        ("text", (), 2, "of texts; expected --prompt TEXT or --text-features"),
+        ("class", ("--prompt", "a bus"), 2, "--prompt given, but"),
+        ("class", ("--class", 1, "--negative", "a bus"), 2, "--negative given, but"),
+        ("class", ("--class", 1, "--aspect", 1.5), 2, "--aspect given, but"),
+        ("class", ("--class", 1, "--size", "64x64"), 1, "pictures of (32, 32) alone"),
+        ("text", ("--class", 1), 2, "--class given, but"),
+        ("text", ("--prompt", "a"), 2, "no text encoder"),
+        ("text", ("--prompt", "a", "--text-features", "f"), 2, "expected one of them"),
+        ("text", ("--text-features", "f", "--size", "8x8", "--aspect", 1), 2, "one of them"),
+        ("text", ("--text-features", "none.safetensors"), 1, "none.safetensors"),
+        ("text", ("--text-features", "bad.safetensors"), 2, "expected a safetensors file"),
+        ("text", ("--text-features", "features.safetensors", "--size", "8"), 2, "WIDTHxHEIGHT"),
+        ("text", ("--text-features", "features.safetensors", "--aspect", 2), 2, "one size"),
+        ("text", ("--text-features", "features.safetensors", "--smooth"), 2, "no smooth mixtures"),
+        ("text", ("--text-features", "wide.safetensors"), 1, "use the text encoder"),
+    ],
+)
+def test_options_that_do_not_fit_the_model(
+    run: Run,
+    folders: dict[str, Path],
+    features: Path,
+    work: Path,
+    kind: str,
+    options: tuple[object, ...],
+    code: int,
+    message: str,
+) -> None:
+    (work / "bad.safetensors").write_bytes(b"nothing")
+    save_file({"a": torch.zeros(3, 9)}, work / "wide.safetensors")
+    result = run("generate", folders[kind], *options, "-o", "out")
     assert (result.code, message in result.stderr) == (code, True), result.stderr
     assert not list(work.glob("out/*.png"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from tessella.cli.progress import ProgressBar
 from tessella.codecs.entropy.prior import PRIOR_FILE, Prior
 from tessella.codecs.shard_tokens import TokenShardWriter
 from tessella.codecs.token_space import TokenSpace
+from tessella.generation.pipelines import InfinityPipeline, VARPipeline
 from tessella.images import decode_rgb
 
 ROOT = Path(__file__).parent.parent.parent
@@ -146,6 +148,36 @@ def test_models_are_listed(run: Run, work: Path, model_root: Path) -> None:
     assert records["vqgan"]["kind"] == "convertible"
     assert records["vqgan"]["licence"] == "MIT"
     assert re.search(r"^vqgan +https://github.com/CompVis/\S+ .*MIT", result.stdout, re.MULTILINE)
+
+
+def test_pipelines_and_generators_are_listed(
+    run: Run, work: Path, model_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "pipelines that" not in run("models").stdout
+    VARPipeline.from_preset("var-tiny").save_pretrained(work / "models" / "classes")
+    InfinityPipeline.from_preset("infinity-tiny").save_pretrained(work / "models" / "texts")
+    (work / "models" / "broken").mkdir()
+    (work / "models" / "broken" / "pipeline.json").write_text("{")
+    roots = os.pathsep.join(map(str, (model_root, work / "models")))
+    monkeypatch.setenv("TESSELLA_MODELS", roots)
+    result = run("models")
+    assert re.search(r"^tiny +progressive_gq ", result.stdout, re.MULTILINE)
+    assert re.search(r"^classes +var +0\.\d\d M +\d+\.\d kB", result.stdout, re.MULTILINE)
+    assert re.search(r"^broken +damaged +0\.00 M +0 B", result.stdout, re.MULTILINE)
+    assert re.search(r"^infinity +https://\S+ .*  MIT; text to image", result.stdout, re.MULTILINE)
+    listed = json.loads(run("models", "--json").stdout)
+    records = {record["name"]: record for record in listed}
+    assert len(records) == len(listed)
+    pipe = InfinityPipeline.from_pretrained(work / "models" / "texts")
+    parameters = [p for m in (pipe.generator, pipe.tokenizer) for p in m.state_dict().values()]
+    assert records["texts"]["parameters"] == sum(p.numel() for p in parameters)
+    kinds = {name: (r["kind"], r["holds"]) for name, r in records.items()}
+    assert kinds["texts"] == ("local", "pipeline")
+    assert kinds["tiny"] == ("local", "tokenizer")
+    assert kinds["progressive-gq-f8"] == ("shipped", "tokenizer")
+    assert kinds["vqgan"] == ("convertible", "tokenizer")
+    assert kinds["var"] == kinds["infinity"] == ("convertible", "generator")
+    assert records["var"]["licence"] == "MIT"
 
 
 def test_compare_draws_three_panels_a_row(run: Run, token_file: Path, work: Path) -> None:

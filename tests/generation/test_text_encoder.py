@@ -18,7 +18,7 @@ WORDS = ["a", "red", "cat", "on", "the", "mat"]
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match="pip install transformers sentencepiece"):
+    with pytest.raises(MissingDependencyError, match=r"transformers and sentencepiece.*tessella\[prompts\]"):
         TextEncoder("anywhere")
 
 

@@ -1,7 +1,7 @@
 """Published generators: state dicts of the original code to our modules.
 
-The counterpart of :mod:`tessella.tokenizers.checkpoints.base`: a *format* renames tensors and states
-our config; strictness and errors are shared here.
+The counterpart of :mod:`tessella.tokenizers.checkpoints.base`: a *format* renames tensors and
+states our config; strictness and errors are shared here.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class GeneratorFormat:
         note: one sentence.
         tokenizer_config: from our config of the generator to what the conversion of its tokenizer
             must be told.
+        text_encoder: hub id of the encoder of prompts that the generators were trained with; empty
+            for none.
     """
 
     name: str
@@ -48,12 +50,13 @@ class GeneratorFormat:
     licence: str
     note: str = ""
     tokenizer_config: Callable[[Any], State] | None = None
+    text_encoder: str = ""
 
 
 _FORMATS: dict[str, GeneratorFormat] = {}
 
 
-def register_generator_format(  # noqa: PLR0913  # the fields of a record
+def register_generator_format(  # the fields of a record
     name: str,
     *,
     tokenizer: str,
@@ -61,6 +64,7 @@ def register_generator_format(  # noqa: PLR0913  # the fields of a record
     licence: str,
     note: str = "",
     tokenizer_config: Callable[[Any], State] | None = None,
+    text_encoder: str = "",
 ) -> Callable[[Translate], Translate]:
     """Register a translation under the name of a checkpoint format.
 
@@ -72,7 +76,7 @@ def register_generator_format(  # noqa: PLR0913  # the fields of a record
         if name in _FORMATS:
             raise ConfigError(f"checkpoint format {name!r} is registered twice")
         _FORMATS[name] = GeneratorFormat(
-            name, translate, tokenizer, source, licence, note, tokenizer_config
+            name, translate, tokenizer, source, licence, note, tokenizer_config, text_encoder
         )
         return translate
 

@@ -20,7 +20,6 @@ from tessella.generation.saved import write_pipeline
 from tessella.tokenizers.base import Tokenizer
 from tessella.tokenizers.checkpoints.base import convert
 from tessella.tokenizers.checkpoints.reading import read_checkpoint
-from tessella.tokenizers.next_scale import NextScaleTokenizer
 from tessella.tokenizers.saved import CONFIG_NAME
 
 _CARD = "MODEL_CARD.md"
@@ -55,14 +54,13 @@ def convert_pipeline(
         raise CheckpointError(f"{output} exists; give another folder, or remove it first")
     form = formats[family]
     generator = convert_generator(family, read_checkpoint(Path(path)), config)
-    assert isinstance(generator, NextScaleGenerator)
-    model = _tokenizer(tokenizer, form, generator)
-    generator.check_tokenizer(model)
-    assert isinstance(model, NextScaleTokenizer)
+    if not isinstance(generator, NextScaleGenerator):
+        raise ConfigError(f"generators of the family {generator.family!r} have no pipeline yet")
+    model = generator.checked(_tokenizer(tokenizer, form, generator))
     output.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
     try:
-        write_pipeline(made, generator, model)
+        write_pipeline(made, generator, model, text_encoder=form.text_encoder)
         (made / _CARD).write_text(_card(form, Path(path).name, generator), encoding="utf-8")
         made.chmod(0o755)
         made.rename(output)

@@ -59,6 +59,7 @@ _FLAT = (".log_temperature", ".text_gamma")
     source="https://huggingface.co/FoundationVision/Infinity (infinity_2b_reg.pth and others)",
     licence="MIT",
     note="text to image; features come from Flan-T5-XL",
+    text_encoder="google/flan-t5-xl",
 )
 def infinity(state: State, config: Any) -> tuple[InfinityConfig, dict[str, Tensor]]:
     """Translate an Infinity transformer.

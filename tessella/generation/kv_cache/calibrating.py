@@ -1,7 +1,6 @@
 """Measuring a generator's attention while it writes pictures.
 
 Example:
-    >>> import torch
     >>> from tessella.generation.kv_cache.calibrating import calibrate, make_calibrator
     >>> from tessella.generation.pipelines import VARPipeline
     >>> pipe = VARPipeline.from_preset("var-tiny")
@@ -96,7 +95,8 @@ def calibrate(
     calibrators: Sequence[Calibrator],
     *,
     sampling: Sampling | None = None,
-    guidance_scale: float | Sequence[float] = 0.0,
+    image_size: tuple[int, int] | None = None,
+    guidance_scale: float | Sequence[float] | None = None,
     seed: int = 0,
 ) -> list[Calibration]:
     """Write pictures with a full cache and measure attention; ten pictures suffice.
@@ -107,7 +107,8 @@ def calibrate(
         conditions: batches of conditions, such as ``[[3], [7], [8]]``: three pictures of classes.
         calibrators: from :func:`make_calibrator`.
         sampling: how tokens are drawn; from the whole distribution by default.
-        guidance_scale: as in use.
+        image_size: ``(height, width)`` in pixels; the usual one by default.
+        guidance_scale: as in use; None for no guidance.
         seed: batch i has the noise of ``seed + i``.
 
     Returns:
@@ -115,6 +116,7 @@ def calibrate(
 
     Raises:
         ConfigError: if there is no condition.
+        ShapeError: if one does not fit the generator.
     """
     for number, condition in enumerate(conditions):
         generator.generate(
@@ -122,6 +124,7 @@ def calibrate(
             tokenizer=tokenizer,
             guidance_scale=guidance_scale,
             sampling=sampling,
+            image_size=image_size,
             kv_cache=RecordingCache(calibrators),
             generator=torch.Generator().manual_seed(seed + number),
         )

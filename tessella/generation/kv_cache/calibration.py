@@ -1,7 +1,7 @@
 """What a policy may know of a model beforehand, measured from its attention, and files of it.
 
 A file holds one section a method and is strict JSON, so that
-``kv_cache="head:0.5@calibration.json"`` and ``kv_cache="heat:0.1@calibration.json"`` can share
+``kv_cache="head:0.5:calibration.json"`` and ``kv_cache="heat:0.1:calibration.json"`` can share
 one::
 
     {"format": "tessella-kv-calibration", "version": 1, "head": {...}, "heat": {...}}

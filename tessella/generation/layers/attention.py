@@ -107,13 +107,13 @@ class ScaleAttention(nn.Module):
 
 
 def _unit(x: Tensor) -> Tensor:
-    return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(_EPS)
+    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / length.clamp_min(_EPS)
 
 
 def rotated(x: Tensor, rotation: Rotation) -> Tensor:
     """Turn channel pairs (2j, 2j+1) of ``(B, H, N, d)`` by the angles of each token."""
-    pairs = x.unflatten(-1, (-1, 2))
-    a, b = pairs[..., 0], pairs[..., 1]
+    a, b = x[..., 0::2], x[..., 1::2]
     cos, sin = rotation.cos.to(x.dtype), rotation.sin.to(x.dtype)
     return torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)
 

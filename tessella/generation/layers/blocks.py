@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tessella.errors import ShapeError
 from tessella.generation.kv_cache.base import KVCache
 from tessella.generation.layers.attention import Rotation, ScaleAttention
 from tessella.generation.layers.cross_attention import TextKeys
@@ -62,7 +63,7 @@ class ModulatedBlock(nn.Module):
         eps: of the normalisations.
     """
 
-    def __init__(  # noqa: PLR0913  # the numbers of a block
+    def __init__(  # the numbers of a block
         self,
         width: int,
         heads: int,
@@ -93,7 +94,8 @@ class ModulatedBlock(nn.Module):
         """
         if self.modulation is not None:
             return Modulation.split(self.modulation(active))
-        assert shared is not None
+        if shared is None:
+            raise ShapeError("no shared modulation given; this block has none of its own")
         joined = shared.view(len(shared), 1, 6, -1) + self.modulation_offset
         return Modulation.split(joined)
 

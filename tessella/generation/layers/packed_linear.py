@@ -7,7 +7,7 @@ torch's own compiler uses, and kept beside the weights while gradients are off.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +37,12 @@ class PackedLinear(nn.Linear):
             out = F.linear(input, self.weight, self.bias)
             return F.gelu(out, approximate="tanh") if activation == "gelu_tanh" else out
         name, algorithm = ("gelu", "tanh") if activation == "gelu_tanh" else ("none", "")
-        out = torch.ops.mkldnn._linear_pointwise(
-            input, self._current_packed(), self.bias, name, [], algorithm
+        return cast(
+            Tensor,
+            torch.ops.mkldnn._linear_pointwise(
+                input, self._current_packed(), self.bias, name, [], algorithm
+            ),
         )
-        return out  # type: ignore[no-any-return]
 
     def _can_pack(self, x: Tensor) -> bool:
         return (
@@ -80,9 +82,8 @@ def allow_packing(model: nn.Module, allowed: bool) -> None:
 
 
 def _has_packing() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(
-        torch.ops.mkldnn, "_reorder_linear_weight"
-    )
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
 
 
 __all__ = ["Activation", "PackedLinear", "allow_packing"]

@@ -4,8 +4,8 @@
     loss = mean over scales of  mse(sum_k, sg f) + beta mse(sg sum_k, f)
 
 One codebook serves all scales. Codes that hardly any scale hits can be replaced, in training, by
-vectors of the batch (as in arXiv 2107.03312; not part of VAR). phi stands after the interpolation, at the last scale too. Weights
-stay float32 when the model is cast: they are what tokens mean.
+vectors of the batch (as in arXiv 2107.03312; not part of VAR). phi stands after the interpolation,
+at the last scale too. Weights stay float32 when the model is cast: they are what tokens mean.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class MultiScaleVQ(MultiScaleQuantizer):
             share are replaced; 0 for never.
     """
 
-    def __init__(  # noqa: PLR0913  # the numbers of the quantizer
+    def __init__(  # the numbers of the quantizer
         self,
         dim: int,
         codebook_size: int,

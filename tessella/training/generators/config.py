@@ -24,7 +24,7 @@ class GeneratorSection:
         family: registered generator family.
         preset: one of the family's named sizes; its defaults when empty.
         config: keys of the family's config that differ from the preset. Those that follow from the
-            tokenizer and the data (sides, codebook, classes) are filled in where they are not given.
+            tokenizer and the data (sides, codebook, classes) are filled in unless they are given.
         weights: folder of a saved generator of the same sizes to start from; empty for none.
     """
 

@@ -13,6 +13,7 @@ from kv_tools import make_geometry, run, strong_generator
 from torch import Tensor
 
 from tessella.errors import ConfigError
+from tessella.generation import Prompts
 from tessella.generation.kv_cache import CacheGeometry, make_cache
 from tessella.generation.kv_cache.calibrating import (
     CALIBRATORS,
@@ -28,6 +29,7 @@ from tessella.generation.kv_cache.calibration import (
 )
 from tessella.generation.kv_cache.hack_calibration import HeadCalibration
 from tessella.generation.kv_cache.heat_kv_calibration import HeatCalibration
+from tessella.generation.saved import random_pipeline
 
 METHODS = sorted(CALIBRATORS)
 SIDES = (1, 2, 3, 5)
@@ -154,6 +156,23 @@ def test_from_a_generator_to_a_calibrated_cache(tmp_path: Path) -> None:
         assert len(tokens.levels) == 4
         full = cache.geometry.full_bytes
         assert 0.3 * full < cache.use.peak_bytes <= 0.5 * full
+
+
+def test_a_generator_of_texts_is_calibrated_too(tmp_path: Path, generator: torch.Generator) -> None:
+    model, tokenizer = random_pipeline("infinity-tiny", 0)
+    width = model.config.text_channels
+    prompts = [
+        Prompts([torch.randn(n, width, generator=generator) for n in (5, 3)]) for _ in range(2)
+    ]
+    found = calibrate(
+        model, tokenizer, prompts, [make_calibrator(method) for method in METHODS],
+        guidance_scale=3.0,
+    )  # fmt: skip
+    save_calibrations(tmp_path / "found.json", found)
+    for method in METHODS:
+        cache = make_cache(f"{method}:0.5:{tmp_path / 'found.json'}")
+        model.generate(prompts[0], tokenizer=tokenizer, kv_cache=cache, guidance_scale=3.0)
+        assert cache.use.peak_bytes <= 0.5 * cache.geometry.full_bytes
 
 
 def test_calibrating_again_gives_the_same() -> None:

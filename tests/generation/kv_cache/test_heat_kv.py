@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from kv_tools import kept_tensors, make_geometry, run, strong_generator
 
 from tessella.errors import ConfigError
-from tessella.generation.kv_cache import CacheGeometry, attend
+from tessella.generation.kv_cache import CacheGeometry, HeadGroup, attend
 from tessella.generation.kv_cache.evicting import EvictingCache
 from tessella.generation.kv_cache.heat_kv import HeatKV
 from tessella.generation.kv_cache.heat_kv_calibration import HeatCalibration
 from tessella.generation.kv_cache.heat_kv_schedule import Order, Removal, Schedule, make_schedule
+from tessella.generation.kv_cache.quantized import STORAGES
 
 LAYERS, HEADS = 3, 4
 SIDES = (1, 2, 3, 4, 5, 6, 8)
@@ -188,6 +189,20 @@ def test_some_budgets_need_early_removals() -> None:
     policy = HeatKV(0.3, calibration=_uneven_calibration())
     policy.start(geometry)
     assert any(policy._schedule.early)
+
+
+def test_early_removals_from_coded_storage_leave_the_others_what_they_are() -> None:
+    geometry = make_geometry(SIDES, layers=LAYERS, heads=HEADS)
+    policies = [HeatKV(0.3, calibration=_uneven_calibration()) for _ in range(2)]
+    plain = run(EvictingCache(policies[0]), geometry)
+    coded = run(EvictingCache(policies[1], storage=STORAGES["int8"]), geometry)
+    for ours, theirs in zip(coded, plain, strict=True):
+        assert ours.seen.groups == theirs.seen.groups
+        for group in ours.seen.groups or (HeadGroup(tuple(range(HEADS)), ours.seen.keys.shape[2]),):
+            shown = [
+                step.seen.keys[:, list(group.heads), : group.length] for step in (ours, theirs)
+            ]
+            torch.testing.assert_close(*shown, atol=0.06, rtol=0)
 
 
 def test_orders_rise_with_the_score_and_ties_go_by_head_then_layer() -> None:
