@@ -136,7 +136,7 @@ def table(arguments: argparse.Namespace) -> None:
         print(f"Ours alone: {MISSING}.")
     print("\n| bits | quantizer | s | peak MB | time / GQ | memory / GQ |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for bits in BITS:
+    for bits in arguments.bits:
         first: dict[str, Any] = {}
         for case in cases:
             found = in_process(case, bits, arguments)
@@ -159,6 +159,7 @@ def main() -> None:
     """Parse arguments and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--bits", type=int, nargs="+", default=list(BITS), help="bits of a token")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit-gb", type=float, default=12.0, help="memory of a case")
     parser.add_argument("--measure", nargs=2, metavar=("CASE", "BITS"), help=argparse.SUPPRESS)

@@ -29,6 +29,7 @@ SEARCH_PATH_VARIABLE = "TESSELLA_MODELS"
 
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
+_TOKENIZER = "tokenizer"  # its folder inside a saved pipeline
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _MAX_HEADER = 2**26  # bytes
 _FETCHED = ["*.safetensors", "*.json", "*.md"]
@@ -185,13 +186,23 @@ def find(space_id: bytes, *, may_load: bool = True) -> ModelRecord | None:
         may_load: load models that do not record their identity, to compute it.
 
     Returns:
-        The first model of :func:`models` that fits; None if there is none.
+        The first model of :func:`models`, or else the first tokenizer inside a pipeline beside
+        them, that fits; None if there is none.
     """
     wanted = space_id.hex()
-    for record in models():
+    for record in [*models(), *_tokenizers_of_pipelines()]:
         if _identity(record, may_load=may_load).startswith(wanted):
             return record
     return None
+
+
+def _tokenizers_of_pipelines() -> list[ModelRecord]:
+    return [
+        _record(config.parent, is_shipped=root == SHIPPED)
+        for root in roots()
+        for config in sorted(root.glob(f"*/{_TOKENIZER}/{_CONFIG}"))
+        if (config.parent / _WEIGHTS).is_file()
+    ]
 
 
 def _identity(record: ModelRecord, *, may_load: bool) -> str:

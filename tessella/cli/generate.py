@@ -16,6 +16,7 @@ from tessella.errors import ConfigError
 if TYPE_CHECKING:
     from PIL import Image
 
+    from tessella.generation.editing import Known
     from tessella.generation.pipelines import NextScalePipeline
     from tessella.generation.sampling import Sampling
     from tessella.generation.writing import Request
@@ -97,12 +98,10 @@ def generate(  # noqa: PLR0913  # the options of a verb
     """  # noqa: D301  # \b is click's mark of a paragraph that keeps its lines
     if picture is None and (given_scales or mask is not None):
         raise ConfigError("--given-scales or --mask given without a picture; add --from FILE")
-    if output.is_dir() and any(output.iterdir()) and not overwrite:
-        raise ConfigError(f"{output} is not empty; give another folder, or --overwrite")
+    _check_folder(output, overwrite=overwrite)
     texts = tuple(prompt or ())
     asked = Asked(classes, texts, text_features, negative, text_encoder, size, aspect)
 
-    from tessella.generation.editing import known_of_files
     from tessella.generation.pipelines import load_pipeline, pipeline_class
     from tessella.generation.writing import Request
 
@@ -111,10 +110,6 @@ def generate(  # noqa: PLR0913  # the options of a verb
     sampling = _sampling(made.sampling, top_k, top_p, temperature, greedy, smooth)
     pipe = load_pipeline(model).to(chosen_device(device))
     wanted, image_size = asked.wanted(pipe, number), asked.image_size(pipe)
-    known = None
-    if picture is not None:
-        grids = pipe.generator.grids_for(image_size, pipe.tokenizer)
-        known = known_of_files(pipe.tokenizer, grids, picture, given_scales, mask)
     request = Request(
         wanted.conditions,
         negative=wanted.negative,
@@ -124,10 +119,29 @@ def generate(  # noqa: PLR0913  # the options of a verb
         kv_cache=kv_cache,
         image_size=image_size,
         scales=scales,
-        known=known,
+        known=None if picture is None else _known(pipe, image_size, picture, given_scales, mask),
         batch=batch,
     )
     _write(pipe, request, wanted, output, has_trace=trace)
+
+
+def _check_folder(folder: Path, *, overwrite: bool) -> None:
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise ConfigError(f"{folder} is not empty; give another folder, or --overwrite")
+
+
+def _known(
+    pipe: NextScalePipeline,
+    image_size: tuple[int, int] | None,
+    picture: Path,
+    scales: int,
+    mask: Path | None,
+) -> Known:
+    """Return the tokens of a picture that is finished or edited."""
+    from tessella.generation.editing import known_of_files
+
+    grids = pipe.generator.grids_for(image_size, pipe.tokenizer)
+    return known_of_files(pipe.tokenizer, grids, picture, scales, mask)
 
 
 def _sampling(

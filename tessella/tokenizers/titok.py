@@ -42,6 +42,7 @@ from tessella.tokenizers.layers.maskgit_network import MaskGITDecoder
 from tessella.tokenizers.layers.squares import Squares
 from tessella.tokenizers.maskgit_vqgan import MaskGITVQGAN
 from tessella.tokenizers.quantizers import VQ, Bottleneck, ClusteringVQ, GaussianKL, Quantizer
+from tessella.tokenizers.quantizers.kmeans import kmeans
 from tessella.tokenizers.registry import register
 from tessella.tokenizers.titok_sizes import PRESETS, TiTokConfig
 from tessella.tokens import LevelLayout, TokenLayout, Tokens
@@ -167,6 +168,27 @@ class TiTok(Tokenizer):
             state |= {f"pixel_{name}": tensor for name, tensor in drawing.items()}
         model.load_state_dict(state, strict=True, assign=True)
         return model.train(self.training)
+
+    @torch.no_grad()
+    def initialize(self, images: Tensor) -> None:
+        """Start the codebook from clusters of what the encoder makes of pictures.
+
+        Published training starts from random codes. Fresh latents of unlike pictures hardly
+        differ, so that they share codes, and it takes a small model long to tell them apart.
+
+        Args:
+            images: ``(B, 3, H, W)`` in [-1, 1], a few hundred crops.
+        """
+        if not isinstance(self.quantizer, VQ):
+            return
+        parts = torch.split(self._squares.cut(images.to(self.device, self.dtype)), _SQUARES_AT_ONCE)
+        vectors = torch.cat([self.images_to_latents(part).flatten(0, 1) for part in parts]).float()
+        if self.config.is_cosine:
+            vectors = F.normalize(vectors, dim=-1)
+        codebook = self.quantizer.codebook
+        noise = torch.Generator().manual_seed(0)
+        found = kmeans(vectors, len(codebook), cosine=self.config.is_cosine, generator=noise)
+        codebook.copy_(found.means)
 
     # ---- pictures and tokens ---------------------------------------------------------------
 

@@ -71,6 +71,19 @@ def test_pictures_tokens_sheet_and_trace(run: Run, folder: Path, work: Path) -> 
     assert np.abs(pixels - decoded).max() <= 1
 
 
+def test_token_files_are_decoded_by_the_pipeline_on_the_search_path(
+    run: Run, folder: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("generate", folder, "--class", 2, "-o", "out").code == 0
+    token_file = work / "out" / "class2-seed0.tsl"
+    assert "is not here" in run("decode", token_file, "-o", "again.png").stderr
+    monkeypatch.setenv("TESSELLA_MODELS", str(folder.parent))
+    result = run("decode", token_file, "-o", "again.png")
+    assert (result.code, result.stderr) == (0, "")
+    again, first = Image.open(work / "again.png"), Image.open(work / "out" / "class2-seed0.png")
+    assert np.abs(np.asarray(again).astype(int) - np.asarray(first)).max() <= 1
+
+
 def test_pictures_do_not_depend_on_the_batch(run: Run, folder: Path, work: Path) -> None:
     for batch in (1, 3):
         options = ("--class", "1,4,9", "--batch", batch, "-o", f"b{batch}")
@@ -150,7 +163,7 @@ def test_texts_go_through_the_encoder(
         made.append((self.source, texts))
         return [torch.full((2, 8), float(len(text))) for text in texts]
 
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("tessella.generation.text_encoder._PACKAGES", ())
     monkeypatch.setattr(TextEncoder, "__call__", encode)
     options = ("--prompt", "a bus", "--prompt", "cats", "-n", 2, "--text-encoder", "t5")
     assert run("generate", text_folder, *options, "-o", "plain").code == 0

@@ -133,8 +133,6 @@ def test_an_interrupted_token_shard_is_finished(
     write_token_shard(tmp_path / "whole", pictures, tokenizer, views=settings, count=3)
     write_token_shard(tmp_path / "part", pictures, tokenizer, views=settings, count=1)
     write_token_shard(tmp_path / "part", pictures, tokenizer, views=settings, count=3)
-    whole, part = (
-        read_token_shard(tmp_path / name, tokenizer, 32) for name in ("whole", "part")
-    )
+    whole, part = (read_token_shard(tmp_path / name, tokenizer, 32) for name in ("whole", "part"))
     assert torch.equal(whole.flat.sort(dim=0).values, part.flat.sort(dim=0).values)
     assert sorted(whole.labels.tolist()) == sorted(part.labels.tolist())

@@ -20,7 +20,8 @@ from tessella.tokenizers.multiscale_vq import VAR_SIDES
 
 @pytest.mark.parametrize(
     ("depth", "sides", "teraflops", "share", "mib"),
-    [  # published sizes: TFLOP of both branches, share of attention, MiB kept with guidance, 2 bytes a number
+    [
+        # published: TFLOP of both branches, share of attention, MiB kept at 2 bytes a number
         (16, VAR_SIDES[0], 0.601, 0.062, 53.0),
         (24, VAR_SIDES[0], 1.964, 0.043, 119.2),
         (30, VAR_SIDES[0], 3.790, 0.035, 186.3),

@@ -237,7 +237,7 @@ def test_errors(pipe: InfinityPipeline, monkeypatch: pytest.MonkeyPatch) -> None
         pipe("a", generator=[torch.Generator(), torch.Generator()])
     with pytest.raises(ShapeError, match="tokenizer"):
         InfinityPipeline(pipe.generator, VARPipeline.from_preset("var-tiny").tokenizer)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("tessella.generation.text_encoder._PACKAGES", ("no_such_package",))
     bare.text_encoder = "some/encoder"
     with pytest.raises(MissingDependencyError, match=r"tessella\[prompts\]"):
         bare("a bus")
@@ -246,7 +246,7 @@ def test_errors(pipe: InfinityPipeline, monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_text_encoder_is_made_when_it_is_needed_and_moves_along(
     pipe: InfinityPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("tessella.generation.text_encoder._PACKAGES", ())
     monkeypatch.setattr(TextEncoder, "__call__", lambda self, texts: encode(texts))
     named = InfinityPipeline(pipe.generator, pipe.tokenizer, "some/encoder")
     assert named.encode_texts("a")[0].shape == (2, 8)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tessella.errors import ConfigError, ShapeError
 
 _STD = 0.02  # of initial weights
+_PUBLISHED_WIDTH = 512  # of the narrowest published model
 _CHANNELS = 3
 
 
@@ -111,7 +112,7 @@ class LatentEncoder(_JointTransformer):
         self.patch_embed = nn.Conv2d(_CHANNELS, size.width, patch, stride=patch)
         self.latent_tokens = _parameter(tokens, size.width)
         self.projection = nn.Linear(size.width, outputs)
-        _initialize(self)
+        _initialize(self, size.width)
 
     def describe(self, images: Tensor) -> Tensor:
         """Return the normalised latents ``(B, N, W)``."""
@@ -170,7 +171,7 @@ class LatentDecoder(_JointTransformer):
             self.text_positions = _parameter(text_length, size.width)
             self.null_text = nn.Parameter(torch.zeros(text_length, text_width))
         self.head = head
-        _initialize(self)
+        _initialize(self, size.width)
 
     def forward(self, codes: Tensor, text: Tensor | None = None) -> Tensor:
         """Decode a prefix of the tokens.
@@ -238,14 +239,19 @@ def _parameter(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(*shape) * shape[-1] ** -0.5)
 
 
-def _initialize(model: nn.Module) -> None:
-    """Set the weights as published training does: those of queries, keys and values are wider."""
+def _initialize(model: nn.Module, width: int) -> None:
+    """Set the weights as published training does: those of queries, keys and values are wider.
+
+    The published deviation is made for a width of 512 and more. Narrower models get a larger one,
+    so that a layer passes on as much; with the published one they learn next to nothing.
+    """
+    deviation = _STD * max(1.0, _PUBLISHED_WIDTH / width) ** 0.5
     for name, module in model.named_modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             if name.endswith(".qkv"):
                 nn.init.xavier_uniform_(module.weight)
             else:
-                nn.init.trunc_normal_(module.weight, std=_STD)
+                nn.init.trunc_normal_(module.weight, std=deviation)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
 
