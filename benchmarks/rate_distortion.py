@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
+from tessella.codecs.classical import Jpeg
 from tessella.codecs.files import codec_of
-from tessella.codecs.jpeg import encode_at_most
+from tessella.codecs.size_search import SizeSearch
 from tessella.eval import ms_ssim, psnr
 from tessella.images import decode_rgb, from_pixels, to_pixels
 
@@ -34,10 +34,11 @@ def measure(model_name: str, files: list[Path]) -> list[dict[str, float]]:
         pixels = decode_rgb(file)
         height, width = pixels.shape[:2]
         tokens = codec.tokenizer.encode(from_pixels(pixels))
+        search = SizeSearch(Jpeg(), pixels)
         for groups in range(1, tokens.layout.levels[0].groups + 1):
             kept = tokens.truncate(groups=groups)
             data = codec.pack(kept)
-            jpeg = encode_at_most(Image.fromarray(pixels), len(data))
+            jpeg = search.at_most(len(data)).data
             record = {"picture": i, "q": groups, "bpp": 8 * len(data) / (height * width)}
             record["nominal_bpp"] = kept.bits / (height * width)
             record |= _quality("", pixels, to_pixels(codec.tokenizer.decode(kept)))

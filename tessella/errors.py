@@ -28,6 +28,10 @@ class CheckpointError(TessellaError, ValueError):
     """Weights are missing, foreign, truncated or do not fit the model."""
 
 
+class MissingWeightsError(CheckpointError):
+    """Published weights are neither at the given path nor in a cache; none were downloaded."""
+
+
 class MissingDependencyError(TessellaError, ImportError):
     """An optional package is not installed; the message names the extra that brings it."""
 
@@ -36,6 +40,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "MissingDependencyError",
+    "MissingWeightsError",
     "PictureError",
     "ShapeError",
     "TessellaError",

@@ -36,8 +36,9 @@ def generation(  # noqa: PLR0913  # the options of a verb
         str, typer.Option(help="Caches with their budgets, separated by commas.")
     ] = _CACHES,
     classes: Annotated[
-        str, typer.Option("--class", help="Class numbers, one a picture.")
-    ] = "0,1,2,3",
+        str, typer.Option("--class", help="Class numbers, one a picture; random by default.")
+    ] = "",
+    number: Annotated[int, typer.Option("-n", "--number", min=1, help="Pictures.")] = 4,
     cfg: Annotated[float, typer.Option(help="Guidance scale; 0 for none.")] = 4.0,
     seed: Annotated[int, typer.Option(help="Picture i has the noise of SEED + i.")] = 0,
     repeats: Annotated[int, typer.Option(min=1, help="Runs; the median counts.")] = 3,
@@ -62,7 +63,7 @@ def generation(  # noqa: PLR0913  # the options of a verb
       tessella bench generation var-folder --class 207,360 --plot caches.png
     """  # noqa: D301  # \b is click's mark of a paragraph that keeps its lines
     try:
-        labels = [int(part) for part in classes.split(",")]
+        labels = [int(part) for part in classes.split(",") if part.strip()]
     except ValueError as error:
         raise ConfigError(f"--class {classes!r} given; expected numbers, as in 207,360") from error
     caches = [name.strip() for name in kv_cache.split(",") if name.strip()]
@@ -74,7 +75,10 @@ def generation(  # noqa: PLR0913  # the options of a verb
 
     pipe = load_pipeline(model).to(chosen_device(device))
     pipe.set_progress_bar_config(disable=True)
-    settings = BenchSettings(labels, len(labels), cfg, seed=seed, repeats=repeats)
+    if labels and pipe.family != "var":
+        raise ConfigError(f"--class given for a {pipe.family!r} model, which knows no classes")
+    conditions = labels or pipe.random_conditions(number, seed=seed)
+    settings = BenchSettings(conditions, len(conditions), cfg, seed=seed, repeats=repeats)
     with ProgressBar(len(caches), "caches") as bar:
         records = bench_generation(
             pipe, caches, settings, on_progress=lambda done, total: bar.file_done()

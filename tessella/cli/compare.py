@@ -1,9 +1,9 @@
-"""``tessella compare``: original, JPEG at the same bytes and ours on one sheet."""
+"""``tessella compare``: original, JPEG or others at the same bytes and ours on one sheet."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,12 +20,15 @@ from tessella.cli.options import (
 from tessella.cli.paths import Source, plan
 from tessella.cli.tasks import prepare
 from tessella.codecs.limits import DEFAULT_LIMITS
-from tessella.errors import PictureError
+from tessella.errors import ConfigError, PictureError
 from tessella.hub import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from tessella.codecs.base import Codec
 
 
 @verb
-def compare(
+def compare(  # noqa: PLR0913  # one an option
     picture: Annotated[Path, typer.Argument(help="A picture.")],
     *,
     output: Annotated[
@@ -36,6 +39,10 @@ def compare(
         list[int] | None,
         typer.Option("-q", "--keep", min=1, help="Groups to keep; a row for each -q."),
     ] = None,
+    codecs: Annotated[
+        str,
+        typer.Option("--codecs", help="Peers, a column each: jpeg,webp,avif,jp2,jxl,png,..."),
+    ] = "jpeg",
     model: Model = DEFAULT_MODEL,
     device: Device = "auto",
     max_pixels: MaxPixels = DEFAULT_LIMITS.pixels,
@@ -44,12 +51,14 @@ def compare(
 ) -> None:
     """Draw a picture beside JPEG and beside ours.
 
-    JPEG gets the same bytes; bytes and PSNR are written into the sheet and printed.
+    JPEG, or the codecs that are named instead, get the same bytes; bytes and PSNR are written into
+    the sheet and printed.
 
     \b
     Examples:
       tessella compare photo.jpg -o sheet.png
       tessella compare photo.jpg -q 1 -q 4 -q 8
+      tessella compare photo.jpg --codecs jpeg,webp,avif
     """  # noqa: D301  # \b is click's mark of a paragraph that keeps its lines
     source = Source(picture, Path(picture.name))
     task = plan([source], output, suffix=".compare.png", overwrite=overwrite)[0]
@@ -60,14 +69,33 @@ def compare(
     from tessella.eval.comparison import compare as run
     from tessella.images import open_image, save_image
 
-    image = open_image(picture, max_pixels=pixel_limit(max_pixels))
-    codec = codec_of(model, device=chosen_device(device))
-    comparison = run(image, codec, keep=keep or [None])
+    limit = pixel_limit(max_pixels)
+    image = open_image(picture, max_pixels=limit)
+    torch_device = chosen_device(device)
+    peers = _peers(codecs, torch_device)
+    codec = codec_of(model, device=torch_device)
+    comparison = run(image, codec, keep=keep or [None], peers=peers, max_pixels=limit)
     save_image(prepare(task.target), comparison.sheet())
     for row in comparison.rows:
         for panel in row[1:]:
             typer.echo(panel.caption)
     typer.echo(str(task.target))
+
+
+def _peers(text: str, device: str) -> list[Codec]:
+    """Return the codecs of ``NAME,NAME``."""
+    from tessella.codecs.named import parse_codec
+
+    points = [parse_codec(name, device=device) for name in text.split(",") if name.strip()]
+    if not points:
+        raise ConfigError(f"--codecs {text!r} names no codec; expected names, as jpeg,webp")
+    for point in points:
+        if point.quality is not None:
+            raise ConfigError(
+                f"--codecs {point.label} gives a quality, but every column gets the same bytes; "
+                f"expected {point.codec.name}"
+            )
+    return [point.codec for point in points]
 
 
 __all__ = ["compare"]

@@ -20,7 +20,7 @@ from tessella.codecs.token_codec import UnpackedTokens, pack, unpack
 from tessella.codecs.token_coding import DEFAULT_OPTIONS, PackOptions
 from tessella.codecs.tokenizer_codec import TokenizerCodec
 from tessella.errors import TokenFileError
-from tessella.hub import DEFAULT_MODEL, find, models, resolve
+from tessella.hub import DEFAULT_MODEL, find, is_hub_id, models, resolve
 from tessella.images import Picture, Pixels, atomic_file, from_pixels
 from tessella.tokens import Tokens
 
@@ -171,12 +171,13 @@ def codec_of(model: str | Path, *, device: str = "cpu") -> TokenizerCodec:
     """
     folder = resolve(model)
     newest = max((entry.stat().st_mtime_ns for entry in folder.iterdir()), default=0)
-    return _loaded(folder, device, newest)
+    is_fetched = is_hub_id(str(model)) and not Path(model).is_dir()  # its folder is a hash
+    return _loaded(folder, device, newest, str(model) if is_fetched else None)
 
 
 @lru_cache(maxsize=4)
-def _loaded(folder: Path, device: str, _newest: int) -> TokenizerCodec:
-    return TokenizerCodec.from_model(folder, device=device)
+def _loaded(folder: Path, device: str, _newest: int, name: str | None) -> TokenizerCodec:
+    return TokenizerCodec.from_model(folder, device=device, name=name)
 
 
 def _codec_of_tokens(tokens: Tokens, model: str | Path | None) -> TokenizerCodec:

@@ -7,19 +7,22 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tessella.codecs.base import Codec, Prepared, Qualities
 from tessella.codecs.entropy.prior import PRIOR_FILE, Prior
 from tessella.codecs.limits import DEFAULT_LIMITS, Limits
+from tessella.codecs.picture_limits import limits_for
 from tessella.codecs.token_codec import UnpackedTokens, pack, unpack
 from tessella.codecs.token_coding import DEFAULT_OPTIONS, PackOptions
 from tessella.codecs.token_space import TokenSpace, resolver_for
 from tessella.errors import ConfigError
 from tessella.hub import load, resolve
-from tessella.images import Picture, Pixels, open_image
+from tessella.images import DEFAULT_MAX_PIXELS, Picture, Pixels, open_image
 from tessella.tokenizers.tiling import Progress, decode_tiled, encode_tiled
 from tessella.tokens import TokenLayout, Tokens
 
@@ -29,16 +32,23 @@ if TYPE_CHECKING:
     from tessella.tokenizers.base import Tokenizer
 
 
-class TokenizerCodec:
+_TYPICAL_SIDE = 256  # of the picture whose parts are counted
+
+
+class TokenizerCodec(Codec):
     """Codes pictures with a tokenizer.
 
     Args:
         tokenizer: makes and decodes the tokens.
         prior: what its tokens are expected to be; None to store them raw.
+        name: what to call it; the tokenizer's family by default.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prior: Prior | None = None) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, prior: Prior | None = None, *, name: str | None = None
+    ) -> None:
         self.tokenizer = tokenizer
+        self._name = name or tokenizer.family
         self.space = TokenSpace(
             tokenizer.space_id, tokenizer.layout, prior, tokenizer.latent_exponent
         )
@@ -49,8 +59,14 @@ class TokenizerCodec:
         name_or_path: str | Path,
         *,
         device: torch.device | str | None = None,
+        name: str | None = None,
     ) -> TokenizerCodec:
         """Load a model and the prior beside it, if there is one.
+
+        Args:
+            name_or_path: a shipped name, a folder, or a hub id.
+            device: where to put the model; the CPU by default.
+            name: what to call the codec; the name of the model's folder by default.
 
         Raises:
             CheckpointError: if the model is unknown or damaged.
@@ -58,7 +74,25 @@ class TokenizerCodec:
         folder = resolve(name_or_path)
         path = folder / PRIOR_FILE
         prior = Prior.load(path) if path.is_file() else None
-        return cls(load(folder, device=device), prior)
+        return cls(load(folder, device=device), prior, name=name or folder.resolve().name)
+
+    @property
+    def name(self) -> str:
+        """What the codec was called when it was made."""
+        return self._name
+
+    @property
+    def settings(self) -> str:
+        """The family, and the identities of token space and prior."""
+        prior = self.space.prior
+        coding = f"prior {prior.identity.hex()[:8]}" if prior else "no prior"
+        space = f"token space {self.space.space_id[:8]}"
+        return f"{self.tokenizer.family}, {space}, {coding}: keep=QUALITY"
+
+    @property
+    def qualities(self) -> Qualities:
+        """How many groups, positions or levels may be kept."""
+        return _qualities(self.tokenizer.layout(_TYPICAL_SIDE, _TYPICAL_SIDE))
 
     def encode(
         self,
@@ -100,13 +134,32 @@ class TokenizerCodec:
         """Turn tokens into uint8 ``(H, W, 3)``, by tiles where the picture is large."""
         return decode_tiled(self.tokenizer, tokens, on_progress=on_progress)
 
+    def prepare(self, picture: Picture | Pixels) -> Prepared:
+        """Turn a picture into tokens once."""
+        tokens = self.encode(picture)
+
+        def compress(keep: int | None = None) -> bytes:
+            return self.pack(keep_leading(tokens, keep))
+
+        return Prepared(compress, _qualities(tokens.layout))
+
     def compress(self, picture: Picture | Pixels, quality: int | None = None) -> bytes:
         """Return the token file of a picture; ``quality`` is how many parts to keep."""
         return self.pack(self.encode(picture, keep=quality))
 
-    def decompress(self, data: bytes) -> Pixels:
-        """Return the picture of a token file, uint8 ``(H, W, 3)``."""
-        return self.decode(self.unpack(data).tokens)
+    def decompress(self, data: bytes, *, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Pixels:
+        """Return the picture of a token file, uint8 ``(H, W, 3)``.
+
+        A file that ends early gives the picture of what arrived whole, with a warning.
+
+        Raises:
+            TokenFileError: if the file is damaged, too large, or of another token space.
+        """
+        found = self.unpack(data, limits=limits_for(max_pixels))
+        if found.is_truncated:
+            message = f"the file ends early: {found.parts} of {found.all_parts} parts arrived"
+            warnings.warn(message, stacklevel=2)
+        return self.decode(found.tokens)
 
 
 def keep_leading(tokens: Tokens, keep: int | None) -> Tokens:
@@ -134,6 +187,11 @@ def keep_leading_layout(layout: TokenLayout, keep: int | None) -> TokenLayout:
     if not 1 <= keep <= most:
         raise ConfigError(f"{keep} {axis} asked for; expected 1 to {most}")
     return layout.truncate(**{axis: keep})
+
+
+def _qualities(layout: TokenLayout) -> Qualities:
+    axis, most = _ordered_axis(layout)
+    return Qualities(1, most, most, f"how many of {most} {axis} are kept")
 
 
 def _ordered_axis(layout: TokenLayout) -> tuple[str, int]:

@@ -1,18 +1,18 @@
-"""A picture beside JPEG at the same bytes and beside itself decoded from tokens, on one sheet."""
+"""A picture beside other codecs at the same bytes and beside itself decoded from tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from tessella.codecs.jpeg import encode_at_most
-from tessella.codecs.tokenizer_codec import TokenizerCodec
+from tessella.codecs.base import Codec
+from tessella.codecs.classical import Jpeg
+from tessella.codecs.size_search import SizeSearch
 from tessella.eval.psnr import psnr
-from tessella.images import Picture, Pixels, decode_rgb, open_image
+from tessella.images import DEFAULT_MAX_PIXELS, Picture, Pixels, decode_rgb
 
 _GAP = 8
 _GROUND = (255, 255, 255)
@@ -55,13 +55,13 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Rows of original, JPEG and ours, one a number of kept parts.
+    """Rows of original, other codecs and ours, one a number of kept parts.
 
     Args:
-        rows: the panels.
+        rows: the panels, as many in every row.
     """
 
-    rows: tuple[tuple[Panel, Panel, Panel], ...]
+    rows: tuple[tuple[Panel, ...], ...]
 
     def sheet(self) -> Image.Image:
         """Draw all panels with their captions."""
@@ -87,37 +87,58 @@ class Comparison:
 
 
 def compare(
-    picture: Picture, codec: TokenizerCodec, *, keep: Sequence[int | None] = (None,)
+    picture: Picture,
+    codec: Codec,
+    *,
+    keep: Sequence[int | None] = (None,),
+    peers: Sequence[Codec] | None = None,
+    max_pixels: int | None = DEFAULT_MAX_PIXELS,
 ) -> Comparison:
-    """Code a picture with tokens and with JPEG at the same bytes.
+    """Code a picture with tokens and with other codecs at the same bytes.
+
+    A peer gets the highest quality that fits; where none does, its smallest file, and its label
+    says so.
 
     Args:
         picture: a path, the bytes of a file, a binary stream, or a PIL image.
         codec: the tokenizer and its prior.
         keep: how many groups (positions, levels) to keep; one row each, None for all.
+        peers: what to compare with, a column each; JPEG by default.
+        max_pixels: refuse larger pictures; None accepts any size.
 
     Raises:
-        PictureError: if the picture cannot be read.
+        PictureError: if the picture cannot be read, or a peer cannot hold it.
         ConfigError: if one of ``keep`` is out of range.
+        MissingDependencyError: if a library of a peer is not installed.
     """
-    image = open_image(picture)
-    pixels = np.array(image)
+    pixels = decode_rgb(picture, max_pixels=max_pixels)
     original = Panel("original", pixels, 0, float("inf"))
+    for count in keep:
+        codec.check_quality(count)  # fail before the work
+    peers = (Jpeg(),) if peers is None else peers
+    searches = [SizeSearch(peer, pixels) for peer in peers]
+    prepared = codec.prepare(pixels)
     rows = []
     for count in keep:
-        data = codec.compress(image, count)
-        ours = codec.decompress(data)
-        jpeg = encode_at_most(image, len(data))
-        theirs = decode_rgb(jpeg)
+        data = prepared.compress(count)
+        theirs = [_matched(p, s, pixels, len(data)) for p, s in zip(peers, searches, strict=True)]
         kept = "" if count is None else f", {count} kept"
-        rows.append(
-            (
-                original,
-                Panel("JPEG", theirs, len(jpeg), _psnr(theirs, pixels)),
-                Panel(f"tessella{kept}", ours, len(data), _psnr(ours, pixels)),
-            )
-        )
+        ours = _panel(f"tessella{kept}", codec, data, pixels)
+        rows.append((original, *theirs, ours))
     return Comparison(tuple(rows))
+
+
+def _matched(peer: Codec, search: SizeSearch, pixels: Pixels, num_bytes: int) -> Panel:
+    """Return the panel of a peer at a number of bytes, or of its smallest file."""
+    found = search.at_most(num_bytes)
+    label = peer.title if found.fits else f"{peer.title}, smallest file"
+    return _panel(label, peer, found.data, pixels)
+
+
+def _panel(label: str, codec: Codec, data: bytes, original: Pixels) -> Panel:
+    height, width = original.shape[:2]
+    pixels = codec.decompress(data, max_pixels=height * width)
+    return Panel(label, pixels, len(data), _psnr(pixels, original))
 
 
 def _psnr(pixels: Pixels, reference: Pixels) -> float:

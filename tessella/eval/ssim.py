@@ -57,6 +57,11 @@ def ms_ssim(images: Tensor, references: Tensor) -> Tensor:
     return ms_ssim_of_floats(images.float(), references.float(), value_range=255.0).double()
 
 
+def similarity_decibels(similarity: Tensor) -> Tensor:
+    """Return MS-SSIM in decibels, ``-10 log10(1 - v)``; infinite for equal pictures."""
+    return -10 * torch.log10(1 - similarity)
+
+
 def ssim_of_floats(images: Tensor, references: Tensor, *, value_range: float) -> Tensor:
     """Return the SSIM of each picture, ``(B,)``, differentiable.
 
@@ -170,6 +175,7 @@ __all__ = [
     "most_scales",
     "ms_ssim",
     "ms_ssim_of_floats",
+    "similarity_decibels",
     "ssim",
     "ssim_of_floats",
 ]

@@ -18,7 +18,8 @@ WORDS = ["a", "red", "cat", "on", "the", "mat"]
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r"transformers and sentencepiece.*tessella\[prompts\]"):
+    message = r"transformers and sentencepiece.*tessella\[prompts\]"
+    with pytest.raises(MissingDependencyError, match=message):
         TextEncoder("anywhere")
 
 

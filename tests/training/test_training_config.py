@@ -6,14 +6,21 @@ import pytest
 
 from tessella.configs import config_names, find_config
 from tessella.errors import ConfigError
+from tessella.generation import GENERATORS
 from tessella.tokenizers.registry import families
 from tessella.training import load_config
-from tessella.training.config_file import changed_keys, parse_yaml
+from tessella.training.config_file import changed_keys, parse_yaml, read_config
+from tessella.training.generators.config import SECTION
+from tessella.training.generators.run import load_generator_config
 
 
 @pytest.mark.parametrize("name", config_names())
 def test_shipped_configurations_are_valid(name: str) -> None:
-    config = load_config(name)
+    data = read_config(name)
+    if SECTION in data:  # of a generator
+        assert load_generator_config(data).generator.family in GENERATORS.all()
+        return
+    config = load_config(data)
     assert config.model.family in families()
     # every group of a number of groups can be drawn, and every multiplier is a number
     assert all(isinstance(v, float) for v in config.optimizer.lr_multipliers.values())
