@@ -90,7 +90,8 @@ def test_lpips_without_weights_says_which_file_goes_where(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(CheckpointError, match=r"vgg16-397923af\.pth.*not.*in .*checkpoints"):
+    message = r"vgg16-397923af\.pth.*no cache.*place it in .*checkpoints"
+    with pytest.raises(CheckpointError, match=message):
         ReconstructionLoss(LossSection(lpips=1.0), crop=64)
 
 
