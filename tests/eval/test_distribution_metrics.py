@@ -66,6 +66,18 @@ def test_frechet_distance_of_drawn_gaussians_agrees_with_scipy() -> None:
     assert frechet_distance(first, first) == pytest.approx(0, abs=1e-10)
 
 
+def test_frechet_distance_of_few_pictures_is_near_its_exact_value() -> None:
+    real, fake = (rows.double() for rows in sets(40))
+    few, fewer = FeatureStatistics.of(real[:9]), FeatureStatistics.of(fake[:6])
+    # exactly: the trace is the nuclear norm of the product of centred rows
+    rows = [part - part.mean(dim=0) for part in (real[:9], fake[:6])]
+    norm = torch.linalg.svdvals(rows[0] @ rows[1].T).sum() / (8 * 5) ** 0.5
+    shift = (few.mean - fewer.mean).square().sum()
+    expected = float(shift + few.covariance.trace() + fewer.covariance.trace() - 2 * norm)
+    assert frechet_distance(few, fewer) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(fewer, few) == pytest.approx(expected, rel=1e-6)
+
+
 def test_few_pictures_are_refused_or_warned_of() -> None:
     real, fake = sets()
     metric = FrechetDistance(num_features=8)
