@@ -101,5 +101,20 @@ class Families(Generic[T]):
         """All presets by name, with their family."""
         return {p.name: (f, p) for f in self._families.values() for p in f.presets}
 
+    def preset(self, name: str) -> tuple[RegisteredFamily[T], Preset]:
+        """Return a preset and its family.
+
+        Raises:
+            ConfigError: if the name is unknown.
+        """
+        presets = self.presets()
+        if name not in presets:
+            raise ConfigError(f"preset {name!r} is unknown; {nearest(name, sorted(presets))}")
+        return presets[name]
+
+    def of_config(self, config: Any) -> RegisteredFamily[T]:
+        """Return the family whose config dataclass that is."""
+        return next(f for f in self._families.values() if f.config_class is type(config))
+
 
 __all__ = ["Families", "Preset", "RegisteredFamily"]

@@ -146,7 +146,7 @@ def load(
 
     folder = resolve(name_or_path)
     try:
-        cls = family(read_record(folder)["tokenizer"]).tokenizer_class
+        cls = family(read_record(folder)["tokenizer"]).model_class
     except ConfigError as error:
         raise CheckpointError(f"{folder / _CONFIG}: {error}") from error
     model = cls.from_pretrained(str(folder))

@@ -22,7 +22,7 @@ def tiny_tokenizer(*, seed: int = 0) -> Tokenizer:
     family, preset = all_presets()[PRESET]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = family.tokenizer_class(preset.config)
+        model = family.model_class(preset.config)
         crops = photograph()[:256, :256].reshape(4, 64, 4, 64, 3).swapaxes(1, 2)
         model.initialize(torch.cat([from_pixels(crop) for crop in crops.reshape(16, 64, 64, 3)]))
         for parameter in model.parameters():

@@ -16,7 +16,6 @@ from tessella.hub import models as list_models
 
 if TYPE_CHECKING:
     from tessella.generation.checkpoints.base import GeneratorFormat
-    from tessella.generation.saved import PipelineRecord
     from tessella.tokenizers.checkpoints.base import Format
 
 
@@ -62,7 +61,7 @@ def models(*, as_json: Json = False, debug: Debug = False) -> None:
     _print_formats(_convertible(generators, "generator"))
 
 
-def _usable(record: ModelRecord | PipelineRecord, holds: str) -> dict[str, Any]:
+def _usable(record: ModelRecord, holds: str) -> dict[str, Any]:
     kind = "shipped" if record.is_shipped else "local"
     return {**asdict(record), "folder": str(record.folder), "kind": kind, "holds": holds}
 
@@ -90,7 +89,7 @@ def _print_formats(records: list[dict[str, str]]) -> None:
         typer.echo(f"{record['name']:<{width}}  {record['source']}  {record['licence']}{note}")
 
 
-def _print_models(found: Sequence[ModelRecord | PipelineRecord]) -> None:
+def _print_models(found: Sequence[ModelRecord]) -> None:
     width = max(len(record.name) for record in found)
     family = max(len(record.family) for record in found)
     for record in found:

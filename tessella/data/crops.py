@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tessella.data.pictures import PictureSet
 from tessella.errors import ConfigError, PictureError
 from tessella.images import Pixels
+
+T = TypeVar("T")
 
 _NO_RESIZE = 0.1  # zooms this near to 1 cut pixels as they are: no blur, and no time
 _MOST_FAILURES = 64
@@ -77,6 +79,23 @@ def random_crop(picture: Pixels, settings: CropSettings, rng: np.random.Generato
     return crop[:, ::-1] if mirrored else crop
 
 
+def first_readable(draw: Callable[[], T]) -> tuple[T, tuple[str, ...]]:
+    """Return the first picture that can be read, and what could not be read on the way to it.
+
+    Raises:
+        PictureError: if 64 pictures in a row cannot be read.
+    """
+    problems: list[str] = []
+    while len(problems) < _MOST_FAILURES:
+        try:
+            return draw(), tuple(problems)
+        except PictureError as error:
+            problems.append(str(error))
+    raise PictureError(
+        f"{_MOST_FAILURES} pictures in a row could not be read; the last: {problems[-1]}"
+    )
+
+
 class CropDataset(Dataset[Sample]):
     """Crops addressed by ``(step, place in the batch)``.
 
@@ -103,17 +122,8 @@ class CropDataset(Dataset[Sample]):
             PictureError: if 64 pictures in a row cannot be read.
         """
         rng = np.random.default_rng((*self.seed, *key))
-        problems: list[str] = []
-        while len(problems) < _MOST_FAILURES:
-            try:
-                picture = self.pictures[self.pictures.draw(rng)]
-            except PictureError as error:
-                problems.append(str(error))
-                continue
-            return Sample(random_crop(picture, self.settings, rng), tuple(problems))
-        raise PictureError(
-            f"{_MOST_FAILURES} pictures in a row could not be read; the last: {problems[-1]}"
-        )
+        picture, problems = first_readable(lambda: self.pictures[self.pictures.draw(rng)])
+        return Sample(random_crop(picture, self.settings, rng), problems)
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
@@ -182,6 +192,7 @@ __all__ = [
     "Sample",
     "StepSampler",
     "collate",
+    "first_readable",
     "make_loader",
     "random_crop",
 ]

@@ -20,11 +20,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tessella.data.crops import first_readable
 from tessella.data.pictures import PictureSet
 from tessella.errors import ConfigError, PictureError
 from tessella.images import Pixels
 
-_MOST_FAILURES = 64
 _MOST_DIGITS = 9
 
 
@@ -50,21 +50,32 @@ class LabelledSet:
     Args:
         sources: folders of class folders, or tar shards (a folder of them, a glob pattern).
         cache_mb: keep decoded pictures in memory up to this many megabytes.
+        names: of the classes of folders, in the order of their numbers, such as those of the
+            training set; all that there are, sorted, by default.
 
     Raises:
-        ConfigError: if a source holds no pictures, or none has a label.
+        ConfigError: if a source holds no pictures, none has a label, or a folder has another name.
         PictureError: if a shard is damaged.
     """
 
-    def __init__(self, sources: Sequence[str], *, cache_mb: int = 0) -> None:
+    def __init__(
+        self, sources: Sequence[str], *, cache_mb: int = 0, names: Sequence[str] = ()
+    ) -> None:
         self.pictures = PictureSet(sources, cache_mb=cache_mb)
         places = [self.pictures.location(i) for i in range(len(self.pictures))]
-        folders = sorted({str(path.parent) for path, offset in places if offset is None})
-        of_folder = {name: number for number, name in enumerate(folders)}
+        folders = {path.parent.name for path, offset in places if offset is None}
+        self.names = tuple(names) or tuple(sorted(folders))
+        unknown = sorted(folders - set(self.names))
+        if unknown:
+            raise ConfigError(
+                f"{', '.join(sources)} has the class {unknown[0]!r}; expected folders of the "
+                f"classes {', '.join(self.names)}"
+            )
+        of_folder = {name: number for number, name in enumerate(self.names)}
         in_shards = {path for path, offset in places if offset is not None}
         shards = {path: shard_labels(path) for path in in_shards}
         found = [
-            of_folder[str(path.parent)] if offset is None else shards[path].get(offset, -1)
+            of_folder[path.parent.name] if offset is None else shards[path].get(offset, -1)
             for path, offset in places
         ]
         self.indices = [i for i, label in enumerate(found) if label >= 0]
@@ -179,17 +190,11 @@ class ViewDataset(Dataset[LabelledSample]):
             PictureError: if 64 pictures in a row cannot be read.
         """
         rng = np.random.default_rng((*self.seed, *key))
-        problems: list[str] = []
-        while len(problems) < _MOST_FAILURES:
-            try:
-                picture, label = self.pictures[int(rng.integers(len(self.pictures)))]
-            except PictureError as error:
-                problems.append(str(error))
-                continue
-            return LabelledSample(view(picture, self.settings, rng), label, tuple(problems))
-        raise PictureError(
-            f"{_MOST_FAILURES} pictures in a row could not be read; the last: {problems[-1]}"
+        found, problems = first_readable(
+            lambda: self.pictures[int(rng.integers(len(self.pictures)))]
         )
+        picture, label = found
+        return LabelledSample(view(picture, self.settings, rng), label, problems)
 
 
 def collate_labelled(samples: Sequence[LabelledSample]) -> LabelledBatch:

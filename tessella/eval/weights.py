@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tessella.errors import CheckpointError, MissingWeightsError
+from tessella.tokenizers.checkpoints.reading import read_checkpoint
 
 _CHUNK = 1 << 20
 
@@ -122,21 +123,10 @@ def load_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: if the file is damaged or holds something other than named tensors.
     """
-    path = Path(path)
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the readers raise many kinds for damaged files
-        raise CheckpointError(
-            f"weights {path} cannot be read ({error}); expected safetensors or a state dict that "
-            "torch.load(weights_only=True) accepts: fetch the file again"
-        ) from error
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    state = read_checkpoint(path)
+    if not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} holds no state dict; expected named tensors alone")
-    return dict(state)
+    return state
 
 
 def file_digest(path: str | Path) -> str:

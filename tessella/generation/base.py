@@ -11,19 +11,15 @@ models read sums of its codes.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from abc import abstractmethod
+from typing import Any, NamedTuple
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
-from torch import Tensor, nn
+from torch import Tensor
 
 from tessella.tokenizers.base import Tokenizer
-from tessella.tokenizers.saved import WEIGHTS_NAME, load_weights, read_config, write_model
+from tessella.tokenizers.saved_model import SavedModel
 from tessella.tokens import Tokens
-
-Self = TypeVar("Self", bound="Generator")
 
 
 class GeneratorOutput(NamedTuple):
@@ -40,19 +36,14 @@ class GeneratorOutput(NamedTuple):
     stats: dict[str, Tensor]
 
 
-class Generator(nn.Module, PyTorchModelHubMixin, ABC):
+class Generator(SavedModel):
     """A model that writes tokens for a condition.
 
     Args:
         config: the family's config dataclass.
     """
 
-    family: ClassVar[str] = ""
-    config_class: ClassVar[type]
-
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        self.config = config
+    kind = "generator"
 
     @abstractmethod
     def forward(
@@ -72,33 +63,6 @@ class Generator(nn.Module, PyTorchModelHubMixin, ABC):
         Raises:
             ShapeError: saying what differs.
         """
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the weights."""
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The floating-point type of the weights."""
-        return next(p.dtype for p in self.parameters() if p.is_floating_point())
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        write_model(save_directory, self.family, self.config, self.state_dict(), kind="generator")
-
-    @classmethod
-    def _from_pretrained(
-        cls: type[Self], *, model_id: str, map_location: str = "cpu", **kwargs: Any
-    ) -> Self:
-        folder = Path(model_id)
-        if not folder.is_dir():
-            from tessella.hub import download
-
-            folder = download(model_id, kwargs.get("revision"), kwargs.get("local_files_only"))
-        config = read_config(folder, cls.family, cls.config_class, kind="generator")
-        model = cls(config)
-        load_weights(model, folder / WEIGHTS_NAME)
-        return model.to(map_location).eval()
 
 
 __all__ = ["Generator", "GeneratorOutput"]

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,27 +29,6 @@ from tessella.tokenizers.saved import WEIGHTS_NAME, read_record
 INDEX_NAME = "pipeline.json"
 GENERATOR, TOKENIZER = "generator", "tokenizer"
 FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineRecord:
-    """A pipeline that can be loaded by name without a network.
-
-    Args:
-        name: what :func:`~tessella.generation.pipelines.load_pipeline` takes.
-        folder: where its files are.
-        family: kind of generator; empty if ``pipeline.json`` is damaged.
-        parameters: number of weights of both models; a damaged file counts as 0.
-        size: bytes of both files of weights.
-        is_shipped: whether it came with the package.
-    """
-
-    name: str
-    folder: Path
-    family: str
-    parameters: int
-    size: int
-    is_shipped: bool
 
 
 def write_pipeline(
@@ -157,18 +135,18 @@ def pipelines() -> dict[str, Path]:
     return found
 
 
-def pipeline_records() -> list[PipelineRecord]:
-    """List the pipelines that can be loaded by name."""
+def pipeline_records() -> list[hub.ModelRecord]:
+    """List the pipelines that can be loaded by name; sizes are those of both models."""
     return [_record(name, folder) for name, folder in pipelines().items()]
 
 
-def _record(name: str, folder: Path) -> PipelineRecord:
+def _record(name: str, folder: Path) -> hub.ModelRecord:
     try:
         family = read_index(folder)["pipeline"]
     except CheckpointError:
         family = ""
     files = [folder / part / WEIGHTS_NAME for part in (GENERATOR, TOKENIZER)]
-    return PipelineRecord(
+    return hub.ModelRecord(
         name,
         folder,
         family,
@@ -203,15 +181,12 @@ def random_pipeline(name: str, seed: int) -> tuple[NextScaleGenerator, NextScale
     Raises:
         ConfigError: if there is no such preset, or no tokenizer goes with it.
     """
-    presets = GENERATORS.presets()
-    if name not in presets:
-        raise ConfigError(f"preset {name!r} is unknown; {nearest(name, sorted(presets))}")
-    family, preset = presets[name]
+    family, preset = GENERATORS.preset(name)
     tokenizer_family, tokenizer_preset = all_presets()[preset.tokenizer]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         generator = family.model_class(preset.config)
-        tokenizer = tokenizer_family.tokenizer_class(tokenizer_preset.config)
+        tokenizer = tokenizer_family.model_class(tokenizer_preset.config)
         enliven(generator)
     if not isinstance(generator, NextScaleGenerator) or not isinstance(
         tokenizer, NextScaleTokenizer
@@ -245,7 +220,6 @@ def _set_gammas(block: ModulatedBlock) -> None:
 
 __all__ = [
     "INDEX_NAME",
-    "PipelineRecord",
     "enliven",
     "family_of",
     "is_preset",

@@ -8,28 +8,19 @@
 from __future__ import annotations
 
 import contextlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar, overload
+from typing import NamedTuple, overload
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
-from torch import Tensor, nn
+from torch import Tensor
 
 from tessella.config import to_dict
 from tessella.errors import ShapeError
 from tessella.identity import object_digest
 from tessella.images import Picture, load_image, pad_to_multiple
-from tessella.tokenizers.saved import (
-    WEIGHTS_NAME,
-    load_weights,
-    read_config,
-    write_model,
-)
+from tessella.tokenizers.saved_model import SavedModel
 from tessella.tokens import TokenLayout, Tokens
-
-Self = TypeVar("Self", bound="Tokenizer")
 
 
 class TokenizerOutput(NamedTuple):
@@ -48,7 +39,7 @@ class TokenizerOutput(NamedTuple):
     stats: dict[str, Tensor]
 
 
-class Tokenizer(nn.Module, PyTorchModelHubMixin, ABC):
+class Tokenizer(SavedModel):
     """A model that turns pictures into tokens and tokens into pictures.
 
     Subclasses implement :meth:`layout`, :meth:`_encode`, :meth:`_decode` and :meth:`forward`, and
@@ -58,12 +49,7 @@ class Tokenizer(nn.Module, PyTorchModelHubMixin, ABC):
         config: the family's config dataclass.
     """
 
-    family: ClassVar[str] = ""
-    config_class: ClassVar[type]
-
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        self.config = config
+    kind = "tokenizer"
 
     # ---- what a family defines -------------------------------------------------------------
 
@@ -217,16 +203,6 @@ class Tokenizer(nn.Module, PyTorchModelHubMixin, ABC):
             if level.grid != expected.grid or level.vocab_sizes != expected.vocab_sizes:
                 raise ShapeError(f"level {i} is {level}; expected {expected} for this tokenizer")
 
-    @property
-    def device(self) -> torch.device:
-        """The device of the weights."""
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The floating-point type of the weights."""
-        return next(p.dtype for p in self.parameters() if p.is_floating_point())
-
     @contextlib.contextmanager
     def _inference(self) -> Iterator[None]:
         was_training = self.training
@@ -236,30 +212,6 @@ class Tokenizer(nn.Module, PyTorchModelHubMixin, ABC):
                 yield
         finally:
             self.train(was_training)
-
-    # ---- saving and loading ----------------------------------------------------------------
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        write_model(save_directory, self.family, self.config, self.state_dict())
-
-    @classmethod
-    def _from_pretrained(
-        cls: type[Self],
-        *,
-        model_id: str,
-        map_location: str = "cpu",
-        **kwargs: Any,
-    ) -> Self:
-        folder = Path(model_id)
-        if not folder.is_dir():
-            from tessella.hub import download
-
-            folder = download(model_id, kwargs.get("revision"), kwargs.get("local_files_only"))
-        model = cls(read_config(folder, cls.family, cls.config_class))
-        load_weights(model, folder / WEIGHTS_NAME)
-        # the layout of the pictures that encode() hands on; other weights would be turned each time
-        model.to(map_location, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return model.eval()
 
 
 def _check_images(images: Tensor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +26,7 @@ from tessella.training.config import (
 )
 from tessella.training.config_file import tokenizer_config
 from tessella.training.critic import Critic
-from tessella.training.ema import MovingAverage
 from tessella.training.losses import ReconstructionLoss
-from tessella.training.meter import Meter
 from tessella.training.optimizers import make_optimizer
 from tessella.training.reporters import Reporters
 from tessella.training.state import TrainingState
@@ -64,6 +64,25 @@ def make_accelerator(settings: TrainerSection) -> Accelerator:
         ) from error
 
 
+@contextmanager
+def accelerated(settings: TrainerSection) -> Iterator[Accelerator]:
+    """Set up device, precision and processes for a run; the caller's random state comes back.
+
+    Raises:
+        ConfigError: if the device cannot do the precision.
+    """
+    was_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    accelerator = make_accelerator(settings)
+    is_cuda = accelerator.device.type == "cuda"
+    devices = [torch.cuda.current_device()] if is_cuda else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield accelerator
+    finally:
+        if not was_distributed and accelerator.num_processes > 1:
+            accelerator.end_training()
+
+
 def open_pictures(settings: DataSection) -> tuple[PictureSet, PictureSet | None]:
     """Index the training and the validation pictures.
 
@@ -95,23 +114,11 @@ def make_trainer(
     model = make_model(config, pictures, is_new=checkpoint is None)
     model = model.to(accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(model, config.optimizer)
-    decay = config.trainer.ema
-    state = TrainingState(
-        model,
-        optimizer,
-        Meter(accelerator.device),
-        average=MovingAverage(model, decay=decay) if decay else None,
-        scaler=accelerator.scaler,
-    )
+    state = TrainingState.begin(model, optimizer, accelerator, ema=config.trainer.ema)
     network, wrapped = accelerator.prepare(model, optimizer)
     critic = _make_critic(state, config.loss.adversarial, accelerator)
     if checkpoint:
-        state.load(checkpoint)
-        if state.step > config.trainer.steps:
-            raise ConfigError(
-                f"trainer.steps={config.trainer.steps} given, and the run has done {state.step}: "
-                "give at least that, or another trainer.output"
-            )
+        state.resume(checkpoint, steps=config.trainer.steps)
     return Trainer(
         config,
         accelerator,
@@ -135,7 +142,7 @@ def make_model(config: TrainingConfig, pictures: PictureSet, *, is_new: bool) ->
         CheckpointError: if the saved weights do not fit.
     """
     section = config.model
-    model = family(section.family).tokenizer_class(tokenizer_config(config))
+    model = family(section.family).model_class(tokenizer_config(config))
     if config.data.crop % model.stride:
         raise ConfigError(
             f"data.crop={config.data.crop} given; expected a multiple of the tokenizer's stride "
@@ -172,4 +179,11 @@ def first_crops(config: TrainingConfig, pictures: PictureSet, count: int) -> Ten
     return batch.images.float() / 127.5 - 1
 
 
-__all__ = ["first_crops", "make_accelerator", "make_model", "make_trainer", "open_pictures"]
+__all__ = [
+    "accelerated",
+    "first_crops",
+    "make_accelerator",
+    "make_model",
+    "make_trainer",
+    "open_pictures",
+]

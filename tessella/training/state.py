@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from tessella.errors import CheckpointError
+from tessella.errors import CheckpointError, ConfigError
 from tessella.training.adversarial import Adversary
 from tessella.training.checkpoints import Checkpoint
 from tessella.training.ema import MovingAverage
 from tessella.training.meter import Meter
 from tessella.training.optimizers import load_optimizer, optimizer_tensors
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -47,6 +50,38 @@ class TrainingState(Generic[M]):
     scaler: torch.amp.GradScaler | None = None
     step: int = 0
     seconds: float = 0.0
+
+    @classmethod
+    def begin(
+        cls,
+        model: M,
+        optimizer: torch.optim.Optimizer,
+        accelerator: Accelerator,
+        *,
+        ema: float,
+    ) -> TrainingState[M]:
+        """Return the state of a model that was not trained yet; ``ema`` of 0 keeps no average."""
+        return cls(
+            model,
+            optimizer,
+            Meter(accelerator.device),
+            average=MovingAverage(model, decay=ema) if ema else None,
+            scaler=accelerator.scaler,
+        )
+
+    def resume(self, checkpoint: Checkpoint, *, steps: int) -> None:
+        """Continue from a checkpoint of a run of so many steps.
+
+        Raises:
+            CheckpointError: if it is of another model or lacks a part.
+            ConfigError: if the run has done more steps already.
+        """
+        self.load(checkpoint)
+        if self.step > steps:
+            raise ConfigError(
+                f"trainer.steps={steps} given, and the run has done {self.step}: give at least "
+                "that, or another trainer.output"
+            )
 
     @property
     def best_model(self) -> M:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tessella.data.crops import CropDataset, CropSettings, StepSampler, make_loader
 from tessella.data.pictures import PictureSet
-from tessella.errors import TessellaError
 from tessella.tokenizers.base import Tokenizer
 from tessella.training.checkpoints import CheckpointFolder
 from tessella.training.config import TrainingConfig
 from tessella.training.critic import Critic
+from tessella.training.loop import TrainingLoop
 from tessella.training.losses import ReconstructionLoss, batch_psnr
 from tessella.training.optimizers import learning_rate, set_learning_rate
 from tessella.training.reporters import Reporters
@@ -29,12 +27,12 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _GRID_SIDE = 256
-_CROPS, _NOISE = 0, 2  # streams of random numbers; 1 is the initialization's
+_CROPS = 0  # stream of random numbers
 _log = logging.getLogger(__name__)
 
 
 @dataclass
-class Trainer:
+class Trainer(TrainingLoop[Tokenizer]):
     """A run, ready to go on from its state's step.
 
     Args:
@@ -63,8 +61,6 @@ class Trainer:
     checkpoints: CheckpointFolder
     reporters: Reporters
     _warned: set[str] = field(default_factory=set)
-    _clock: float = 0.0
-    _paused: float = 0.0
 
     def run(self) -> list[Row]:
         """Train to the last step and return the last validation.
@@ -82,13 +78,13 @@ class Trainer:
             step, is_last = state.step, state.step == settings.steps
             self.reporters.advance(step)
             if step % settings.log_every == 0 or is_last:
-                self._report()
+                self.report()
             if is_last or (settings.val_every and step % settings.val_every == 0):
                 rows = self.measure(is_final=is_last)
                 self.reporters.validation(step, rows)
                 self._draw()
             if step % settings.save_every == 0 or is_last:
-                self._save()
+                self.save()
         return self.measure(is_final=True) if rows is None else rows
 
     def train_step(self, images: Tensor) -> None:
@@ -101,7 +97,7 @@ class Trainer:
         images = images.contiguous(memory_format=torch.channels_last)
         rate = learning_rate(state.step, steps=self.config.trainer.steps, settings=settings)
         set_learning_rate(state.optimizer, rate)
-        output = self.network(images, generator=self._noise())
+        output = self.network(images, generator=self.noise())
         terms = self.loss(output.images, images)
         reconstruction = _total(terms)
         weight = self.config.loss.bottleneck
@@ -113,7 +109,7 @@ class Trainer:
 
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
-        numbers = self._clip() | dict(output.stats)
+        numbers = self.clip() | dict(output.stats)
         self.optimizer.step()
         if state.average:
             state.average.update(state.model, step=state.step)
@@ -154,45 +150,6 @@ class Trainer:
         dataset = CropDataset(self.pictures, settings, seed=(trainer.seed, _CROPS))
         return make_loader(dataset, sampler, workers=data.workers)
 
-    def _noise(self) -> torch.Generator:
-        """Seed this step's random numbers, those of layers such as dropout included."""
-        key = (self.config.trainer.seed, _NOISE, self.state.step, self.accelerator.process_index)
-        seeds = np.random.SeedSequence(key).generate_state(2, np.uint64).tolist()
-        torch.manual_seed(seeds[0])
-        return torch.Generator().manual_seed(seeds[1])
-
-    def _clip(self) -> dict[str, Tensor]:
-        largest = self.config.optimizer.clip
-        if not largest:
-            return {}
-        self.accelerator.unscale_gradients(self.optimizer)
-        parameters = [p for group in self.state.optimizer.param_groups for p in group["params"]]
-        return {"grad_norm": nn.utils.clip_grad_norm_(parameters, largest)}
-
-    def _report(self) -> None:
-        """Tell the means since the last report, and start new ones."""
-        state = self.state
-        state.meter.share(self.accelerator)
-        values = self._checked_means()
-        values["lr"] = learning_rate(
-            state.step - 1, steps=self.config.trainer.steps, settings=self.config.optimizer
-        )
-        elapsed = self._tick()
-        counted = state.step % self.config.trainer.log_every or self.config.trainer.log_every
-        values["images_per_second"] = counted * self.config.data.batch / max(elapsed, 1e-9)
-        self.reporters.training(state.step, values)
-        state.meter.clear()
-
-    def _checked_means(self) -> dict[str, float]:
-        values = self.state.meter.means()
-        loss = values.get("loss", 0.0)
-        if not math.isfinite(loss):
-            raise TessellaError(
-                f"the loss is {loss} at step {self.state.step}; expected a finite number: lower "
-                "optimizer.lr or raise optimizer.warmup. The last checkpoint was written before"
-            )
-        return values
-
     def _draw(self) -> None:
         """Report reconstructions of a few validation pictures."""
         count = self.config.trainer.grid_pictures
@@ -205,25 +162,6 @@ class Trainer:
         if grid:
             self.reporters.pictures(self.state.step, grid)
         self._paused += time.perf_counter() - start
-
-    def _save(self) -> None:
-        """Write a checkpoint; a collective call."""
-        start = time.perf_counter()
-        state = self.state
-        state.meter.share(self.accelerator)
-        self._checked_means()
-        if self.accelerator.is_main_process:
-            self.checkpoints.save(state.step, state.tensors(), state.record())
-        self.accelerator.wait_for_everyone()
-        self._paused += time.perf_counter() - start
-
-    def _tick(self) -> float:
-        """Return the seconds of training since the last call, and add all time to the state."""
-        now = time.perf_counter()
-        elapsed, paused = now - self._clock, self._paused
-        self.state.seconds += elapsed
-        self._clock, self._paused = now, 0.0
-        return elapsed - paused
 
     def _warn(self, problems: tuple[str, ...]) -> None:
         for problem in problems:

@@ -37,7 +37,7 @@ def model(request: pytest.FixtureRequest) -> Tokenizer:
     family, preset = all_presets()[request.param]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return family.tokenizer_class(preset.config).eval()
+        return family.model_class(preset.config).eval()
 
 
 @pytest.fixture(params=[False, True], ids=["raw", "prior"])

@@ -53,7 +53,7 @@ def tokenizer() -> Tokenizer:
     family, preset = all_presets()["multiscale-vq-tiny"]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return family.tokenizer_class(preset.config).eval()
+        return family.model_class(preset.config).eval()
 
 
 def test_labels_of_shards(shard: Path) -> None:
@@ -70,6 +70,19 @@ def test_labels_of_folders(tmp_path: Path) -> None:
             (tmp_path / name / f"{i}.png").write_bytes(_png(100))
     pictures = LabelledSet([str(tmp_path)])
     assert pictures.labels == [0, 0, 1, 1]  # apple, zebra
+    assert pictures.names == ("apple", "zebra")
+
+
+def test_a_class_has_one_number_in_all_folders(tmp_path: Path) -> None:
+    for source, classes in (("a", ("apple", "zebra")), ("b", ("zebra",)), ("val", ("zebra",))):
+        for name in classes:
+            (tmp_path / source / name).mkdir(parents=True)
+            (tmp_path / source / name / "0.png").write_bytes(_png(100))
+    train = LabelledSet([str(tmp_path / "a"), str(tmp_path / "b")])
+    assert (train.labels, train.classes) == ([0, 1, 1], 2)
+    assert LabelledSet([str(tmp_path / "val")], names=train.names).labels == [1]
+    with pytest.raises(ConfigError, match="has the class 'zebra'"):
+        LabelledSet([str(tmp_path / "val")], names=("apple",))
 
 
 def test_what_cannot_be_used_is_told(tmp_path: Path) -> None:

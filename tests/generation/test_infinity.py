@@ -73,7 +73,7 @@ def test_published_sizes(name: str, parameters: int) -> None:
     with torch.device("meta"):
         model = InfinityGenerator(preset.config)
         tokenizer_family, tokenizer_preset = all_presets()[preset.tokenizer]
-        tokenizer = tokenizer_family.tokenizer_class(tokenizer_preset.config)
+        tokenizer = tokenizer_family.model_class(tokenizer_preset.config)
     assert sum(p.numel() for p in model.parameters()) == parameters
     model.check_tokenizer(tokenizer)
 
@@ -450,7 +450,7 @@ def test_other_impossible_wishes_are_refused() -> None:
         model.generate(_prompts(3), tokenizer=_models(bits=4)[1])
     other = all_presets()["multiscale-vq-tiny"]
     with pytest.raises(ShapeError, match="tokens are bits"):
-        model.check_tokenizer(other[0].tokenizer_class(other[1].config))
+        model.check_tokenizer(other[0].model_class(other[1].config))
     with pytest.raises(ShapeError, match="2 prompts given for 1"):
         model(_tokens(tokenizer, 1), _prompts(3, 3), tokenizer=tokenizer)
     with pytest.raises(ShapeError, match="guide generation alone"):

@@ -225,7 +225,7 @@ def test_errors(pipe: VARPipeline) -> None:
         pipe([1], generator=[torch.Generator(), torch.Generator()])
     family, preset = all_presets()["progressive-gq-tiny"]
     with pytest.raises(ShapeError, match="expected one whose tokens are pyramids"):
-        pipe.generator.generate([1], tokenizer=family.tokenizer_class(preset.config))
+        pipe.generator.generate([1], tokenizer=family.model_class(preset.config))
     other = VARGenerator(VARConfig(depth=1, width=8, heads=1, sides=(1, 2), codebook_size=8))
     with pytest.raises(ShapeError, match="tokenizer with alphabets"):
         VARPipeline(other, tokenizer)

@@ -211,7 +211,7 @@ SIZES = {
 def test_published_sizes(preset: str) -> None:
     family, found = all_presets()[preset]
     with torch.device("meta"):
-        model = family.tokenizer_class(found.config)
+        model = family.model_class(found.config)
     parameters, stride, channels = SIZES[preset]
     count = sum(p.numel() for p in model.parameters())
     if preset.startswith("dc"):  # published in millions

@@ -19,7 +19,7 @@ assert tessella.tokenizers  # importing it fills the registry
 def _tiny(family: Family) -> Tokenizer:
     config = next(p.config for p in family.presets if p.name.endswith("tiny"))
     torch.manual_seed(0)
-    model = family.tokenizer_class(config)
+    model = family.model_class(config)
     model.initialize(_images(8, 32, 32))
     return model
 

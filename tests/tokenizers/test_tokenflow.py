@@ -16,7 +16,7 @@ from tessella.tokenizers.tokenflow import TokenFlow, TokenFlowConfig
 
 
 def _model(preset: str) -> TokenFlow:
-    model = families()["tokenflow"].tokenizer_class(all_presets()[preset][1].config)
+    model = families()["tokenflow"].model_class(all_presets()[preset][1].config)
     assert isinstance(model, TokenFlow)
     return model
 

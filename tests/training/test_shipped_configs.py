@@ -37,7 +37,7 @@ def test_a_shipped_configuration_builds_its_model_at_full_size(name: str) -> Non
     assert settings.model.preset.replace("-", "_").replace(".", "_") == name
     assert settings.trainer.output == f"runs/{name}"
     with torch.device("meta"):
-        model = family(settings.model.family).tokenizer_class(tokenizer_config(settings))
+        model = family(settings.model.family).model_class(tokenizer_config(settings))
     assert all(parameter.is_meta for parameter in model.parameters())
     assert settings.data.crop % model.stride == 0
     without_weights = dataclasses.replace(settings.loss, lpips=0.0)
@@ -57,6 +57,6 @@ def test_every_published_size_has_a_configuration() -> None:
 def test_an_encoder_without_a_decoder_says_that_it_cannot_be_trained(preset: str) -> None:
     of_family, found = all_presets()[preset]
     with torch.device("meta"):
-        model = of_family.tokenizer_class(found.config)
+        model = of_family.model_class(found.config)
         with pytest.raises(ConfigError, match="has no decoder"):
             model(torch.zeros(1, 3, 32, 32))

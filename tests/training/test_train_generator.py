@@ -45,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     family, preset = all_presets()["multiscale-vq-tiny"]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        family.tokenizer_class(preset.config).save_pretrained(folder / "tokenizer")
+        family.model_class(preset.config).save_pretrained(folder / "tokenizer")
     return folder
 
 
@@ -103,14 +103,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 def _stop_after(patch: pytest.MonkeyPatch, step: int) -> None:
     from tessella.training.generators.trainer import GeneratorTrainer
 
-    save = GeneratorTrainer._save
+    save = GeneratorTrainer.save
 
     def stop(self: GeneratorTrainer) -> None:
         save(self)
         if self.state.step == step:
             raise KeyboardInterrupt
 
-    patch.setattr(GeneratorTrainer, "_save", stop)
+    patch.setattr(GeneratorTrainer, "save", stop)
 
 
 def test_overrides_and_errors(data: Path, tmp_path: Path) -> None:
@@ -123,6 +123,8 @@ def test_overrides_and_errors(data: Path, tmp_path: Path) -> None:
         train("var_small", [f"data={data}/a.tar"])
     with pytest.raises(ConfigError, match=r"generator.config.dept"):
         train(config, ["generator.config.dept=3"], progress=False)
+    with pytest.raises(ConfigError, match="expected a generator of classes"):
+        train(config, ["generator={family: infinity}"], progress=False)
     config["trainer"]["steps"] = 1
     train(config, progress=False)
     with pytest.raises(CheckpointError, match="run of another model"):

@@ -27,7 +27,7 @@ from tessella.training.validation import (
 def model() -> Tokenizer:
     family, preset = all_presets()["progressive-gq-tiny"]
     torch.manual_seed(0)
-    return family.tokenizer_class(preset.config)
+    return family.model_class(preset.config)
 
 
 def test_truncations_double_up_to_everything() -> None:

@@ -6,6 +6,7 @@ for tables that were made without rounding. The mean is over pictures, never ove
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tessella.eval.psnr import CAP, psnr
 from tessella.eval.ssim import ms_ssim, ssim
 
 
-class MeanOverPictures(StreamingMetric):
+class MeanOverPictures(StreamingMetric, ABC):
     """Mean of a value that each pair of pictures has; subclasses say which."""
 
     total: Tensor
@@ -47,9 +48,9 @@ class MeanOverPictures(StreamingMetric):
             raise ShapeError("no pictures given; expected update() before compute()")
         return self.total / self.count
 
+    @abstractmethod
     def measure(self, images: Tensor, references: Tensor) -> Tensor:
         """Return the value of each pair, ``(B,)``."""
-        raise NotImplementedError
 
 
 class MeanPSNR(MeanOverPictures):

@@ -46,8 +46,8 @@ class FaceResult(NamedTuple):
     overall: float
 
 
-class WordScores(StreamingMetric):
-    """T-ACC and T-NED of words.
+class ScoresBySize(StreamingMetric):
+    """Rows of a size and its scores.
 
     Args:
         setting: which size buckets, such as ``image/256``.
@@ -62,9 +62,14 @@ class WordScores(StreamingMetric):
 
     def __init__(self, setting: str = "image/256", **options: Any) -> None:
         super().__init__(**options)
-        _check(setting)
+        if setting not in EDGES["text"]:
+            raise ShapeError(f"setting {setting!r} given; expected {', '.join(EDGES['text'])}")
         self.setting = setting
         self.add_rows("rows")
+
+
+class WordScores(ScoresBySize):
+    """T-ACC and T-NED of words; see :class:`ScoresBySize`."""
 
     def update(self, labels: Sequence[str], read: Sequence[str], ratios: Sequence[float]) -> None:
         """Add words.
@@ -104,25 +109,8 @@ class WordScores(StreamingMetric):
         )
 
 
-class FaceScores(StreamingMetric):
-    """F-Sim of faces.
-
-    Args:
-        setting: which size buckets, such as ``image/256``.
-        options: of torchmetrics' ``Metric``.
-
-    Raises:
-        ShapeError: if there is no such setting.
-    """
-
-    higher_is_better = True
-    rows: list[Tensor]
-
-    def __init__(self, setting: str = "image/256", **options: Any) -> None:
-        super().__init__(**options)
-        _check(setting)
-        self.setting = setting
-        self.add_rows("rows")
+class FaceScores(ScoresBySize):
+    """F-Sim of faces; see :class:`ScoresBySize`."""
 
     def update(self, originals: Tensor, reconstructions: Tensor, ratios: Sequence[float]) -> None:
         """Add faces.
@@ -156,11 +144,6 @@ class FaceScores(StreamingMetric):
         return FaceResult(
             bucket_means(ratios, similar, EDGES["face"][self.setting]), float(similar.mean())
         )
-
-
-def _check(setting: str) -> None:
-    if setting not in EDGES["text"]:
-        raise ShapeError(f"setting {setting!r} given; expected {', '.join(EDGES['text'])}")
 
 
 __all__ = ["FaceResult", "FaceScores", "WordResult", "WordScores"]

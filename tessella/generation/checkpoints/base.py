@@ -11,18 +11,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from tessella.config import nearest
-from tessella.errors import CheckpointError, ConfigError
+from tessella.errors import ConfigError
 from tessella.generation.base import Generator
 from tessella.generation.registry import GENERATORS
-from tessella.tokenizers.saved import load_strictly
-
-State = Mapping[str, Any]
-#: ``(state dict, config) -> (our config dataclass, our state dict)``
-Translate = Callable[[State, Any], tuple[Any, dict[str, Tensor]]]
+from tessella.tokenizers.checkpoints.base import State, Translate, build, translated
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,25 +101,8 @@ def convert_generator(name: str, state_dict: State, config: str | State | Any = 
         raise ConfigError(
             f"checkpoint format {name!r} is unknown; {nearest(name, sorted(_FORMATS))}"
         )
-    if isinstance(config, str):
-        presets = GENERATORS.presets()
-        if config not in presets:
-            hint = nearest(config, sorted(presets))
-            raise ConfigError(f"preset {config!r} is unknown; {hint}")
-        config = presets[config][1].config
-    try:
-        ours, state = _FORMATS[name].translate(state_dict, {} if config is None else config)
-    except KeyError as error:
-        raise CheckpointError(
-            f"{error.args[0]!r} is missing from the checkpoint or its config; expected one of "
-            f"{name!r}: is it another family's?"
-        ) from error
-    of_config = next(f for f in GENERATORS.all().values() if f.config_class is type(ours))
-    with torch.device("meta"):
-        model = of_config.model_class(ours)
-    floats = {key: tensor.float() for key, tensor in state.items()}
-    load_strictly(model, floats, f"the {name} checkpoint")
-    return model.eval()
+    ours, state = translated(name, _FORMATS[name].translate, state_dict, config, GENERATORS)
+    return build(ours, state, GENERATORS, source=f"the {name} checkpoint")
 
 
 __all__ = [

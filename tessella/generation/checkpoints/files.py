@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from tessella import hub
 from tessella.config import nearest
-from tessella.errors import CheckpointError, ConfigError
+from tessella.errors import ConfigError
 from tessella.generation.checkpoints.base import (
     GeneratorFormat,
     convert_generator,
@@ -19,10 +17,9 @@ from tessella.generation.next_scale import NextScaleGenerator
 from tessella.generation.saved import write_pipeline
 from tessella.tokenizers.base import Tokenizer
 from tessella.tokenizers.checkpoints.base import convert
+from tessella.tokenizers.checkpoints.files import CARD, check_absent, new_folder
 from tessella.tokenizers.checkpoints.reading import read_checkpoint
 from tessella.tokenizers.saved import CONFIG_NAME
-
-_CARD = "MODEL_CARD.md"
 
 
 def convert_pipeline(
@@ -50,23 +47,15 @@ def convert_pipeline(
     formats, output = generator_formats(), Path(output)
     if family not in formats:
         raise ConfigError(f"generator format {family!r}: {nearest(family, sorted(formats))}")
-    if output.exists():
-        raise CheckpointError(f"{output} exists; give another folder, or remove it first")
+    check_absent(output)
     form = formats[family]
     generator = convert_generator(family, read_checkpoint(Path(path)), config)
     if not isinstance(generator, NextScaleGenerator):
         raise ConfigError(f"generators of the family {generator.family!r} have no pipeline yet")
     model = generator.checked(_tokenizer(tokenizer, form, generator))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
-    try:
+    with new_folder(output) as made:
         write_pipeline(made, generator, model, text_encoder=form.text_encoder)
-        (made / _CARD).write_text(_card(form, Path(path).name, generator), encoding="utf-8")
-        made.chmod(0o755)
-        made.rename(output)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
+        (made / CARD).write_text(_card(form, Path(path).name, generator), encoding="utf-8")
     return generator
 
 

@@ -13,17 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tessella.config import nearest
 from tessella.errors import CheckpointError, ConfigError
+from tessella.families import Families
 from tessella.tokenizers.base import Tokenizer
-from tessella.tokenizers.registry import all_presets, families
+from tessella.tokenizers.registry import TOKENIZERS
 from tessella.tokenizers.saved import load_strictly
 
+M = TypeVar("M", bound=nn.Module)
 State = Mapping[str, Any]
 #: ``(state dict, config) -> (our config dataclass, our state dict)``
 Translate = Callable[[State, Any], tuple[Any, dict[str, Tensor]]]
@@ -104,16 +106,39 @@ def convert(family: str, state_dict: State, config: str | State | Any = None) ->
         CheckpointError: if the tensors are not those of the format, or do not fit the config.
     """
     form = _format(family)
+    ours, state = translated(family, form.translate, state_dict, config, TOKENIZERS)
+    return build(ours, state, TOKENIZERS, source=f"the {family} checkpoint")
+
+
+def translated(
+    name: str,
+    translate: Translate,
+    state_dict: State,
+    config: str | State | Any,
+    models: Families[Any],
+) -> tuple[Any, dict[str, Tensor]]:
+    """Return our config and state dict of a checkpoint of tokenizers or generators.
+
+    Args:
+        name: of the checkpoint format.
+        translate: of that format.
+        state_dict: what the file holds.
+        config: as for :func:`convert`.
+        models: the families whose presets may be named.
+
+    Raises:
+        ConfigError: if the preset is unknown.
+        CheckpointError: if tensors or keys of the config are missing.
+    """
     if isinstance(config, str):
-        config = _preset(config)
+        config = models.preset(config)[1].config
     try:
-        ours, state = form.translate(state_dict, {} if config is None else config)
+        return translate(state_dict, {} if config is None else config)
     except KeyError as error:
         raise CheckpointError(
             f"{error.args[0]!r} is missing from the checkpoint or its config; expected one of "
-            f"{family!r}: is it another family's?"
+            f"{name!r}: is it another family's?"
         ) from error
-    return build(ours, state, source=f"the {family} checkpoint")
 
 
 def count_averages(family: str, state_dict: State) -> int:
@@ -133,19 +158,25 @@ def count_averages(family: str, state_dict: State) -> int:
     return averages(state_dict) if averages else 0
 
 
-def build(config: Any, state: Mapping[str, Tensor], *, source: str) -> Tokenizer:
-    """Build the tokenizer of a config with given tensors, strictly.
+def build(config: Any, state: Mapping[str, Tensor], models: Families[M], *, source: str) -> M:
+    """Build the model of a config with given tensors, strictly.
+
+    Args:
+        config: a family's config dataclass.
+        state: every tensor of the model.
+        models: the families that the config may be of.
+        source: what the tensors come from, for messages.
 
     Raises:
         CheckpointError: listing missing, unexpected or misshapen keys.
     """
-    cls = next(f.tokenizer_class for f in families().values() if f.config_class is type(config))
+    cls = models.of_config(config).model_class
     with torch.device("meta"):
-        model = cls(config)
+        model = cls(config)  # type: ignore[call-arg]  # models take their config
     load_strictly(model, {name: tensor.float() for name, tensor in state.items()}, source)
     left = [name for name, buffer in model.named_buffers() if buffer.is_meta]
     if left:  # made by the constructor and not saved: only a real model has them
-        loaded, model = model.state_dict(), cls(config)
+        loaded, model = model.state_dict(), cls(config)  # type: ignore[call-arg]
         load_strictly(model, loaded, source)
     return model.eval()
 
@@ -158,13 +189,6 @@ def _format(name: str) -> Format:
     return _FORMATS[name]
 
 
-def _preset(name: str) -> Any:
-    presets = all_presets()
-    if name not in presets:
-        raise ConfigError(f"preset {name!r} is unknown; {nearest(name, sorted(presets))}")
-    return presets[name][1].config
-
-
 __all__ = [
     "CountAverages",
     "Format",
@@ -175,4 +199,5 @@ __all__ = [
     "count_averages",
     "formats",
     "register_format",
+    "translated",
 ]

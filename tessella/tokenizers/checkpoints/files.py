@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +15,7 @@ from tessella.tokenizers.base import Tokenizer
 from tessella.tokenizers.checkpoints.base import Format, convert, count_averages, formats
 from tessella.tokenizers.checkpoints.reading import read_checkpoint
 
-_CARD = "MODEL_CARD.md"
+CARD = "MODEL_CARD.md"
 _CHUNK = 2**20
 
 
@@ -51,22 +53,38 @@ def convert_file(
         ConfigError: if the format or the preset is unknown.
     """
     path, output = Path(path), Path(output)
-    if output.exists():
-        raise CheckpointError(f"{output} exists; give another folder, or remove it first")
+    check_absent(output)
     state = read_checkpoint(path)
     model = convert(family, state, config)
     found = Conversion(model, len(model.state_dict()), count_averages(family, state))
+    with new_folder(output) as made:
+        model.save_pretrained(made)
+        (made / CARD).write_text(_card(formats()[family], path, found), encoding="utf-8")
+    return found
+
+
+def check_absent(output: Path) -> None:
+    """Check that nothing stands where a folder shall be made.
+
+    Raises:
+        CheckpointError: if something does.
+    """
+    if output.exists():
+        raise CheckpointError(f"{output} exists; give another folder, or remove it first")
+
+
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """Make a folder that appears under its name only when it is complete."""
     output.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
     try:
-        model.save_pretrained(made)
-        (made / _CARD).write_text(_card(formats()[family], path, found), encoding="utf-8")
+        yield made
         made.chmod(0o755)
         made.rename(output)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
-    return found
 
 
 def _card(form: Format, path: Path, found: Conversion) -> str:
@@ -95,4 +113,4 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["Conversion", "convert_file"]
+__all__ = ["CARD", "Conversion", "check_absent", "convert_file", "new_folder"]

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-import yaml
 
 from tessella.config import from_dict, to_dict
 from tessella.data.labelled import LabelledSet
-from tessella.errors import CheckpointError, ConfigError
+from tessella.errors import ConfigError
 from tessella.generation.next_scale import NextScaleGenerator
 from tessella.generation.pipelines import PIPELINES
 from tessella.generation.registry import GENERATORS
@@ -23,18 +21,22 @@ from tessella.hub import load
 from tessella.tokenizers.next_scale import NextScaleTokenizer
 from tessella.tokenizers.saved import WEIGHTS_NAME, load_weights
 from tessella.training.checkpoints import CheckpointFolder
-from tessella.training.config_file import apply_override, changed_keys, check_keys, parse_yaml
-from tessella.training.ema import MovingAverage
-from tessella.training.files import remove_folder, replace_file, replace_folder, settle_folder
+from tessella.training.config_file import apply_override, check_keys
 from tessella.training.generators.batches import open_batches, validation_batches
 from tessella.training.generators.card import generator_card
 from tessella.training.generators.config import GeneratorTrainingConfig, generator_config
 from tessella.training.generators.trainer import GeneratorTrainer
-from tessella.training.meter import Meter
 from tessella.training.model_card import MODEL_CARD
 from tessella.training.optimizers import make_optimizer
-from tessella.training.outputs import CONFIG, MODEL, make_reporters
-from tessella.training.prepare import make_accelerator
+from tessella.training.outputs import (
+    MODEL,
+    check_config,
+    make_reporters,
+    new_model_folder,
+    open_checkpoints,
+    write_config,
+)
+from tessella.training.prepare import accelerated
 from tessella.training.reporters import Reporters
 from tessella.training.state import TrainingState
 
@@ -79,8 +81,13 @@ def train_generator(settings: GeneratorTrainingConfig, *, progress: bool | None 
         raise ConfigError("data.train is empty; give labelled pictures, such as data=photos/")
     if not settings.tokenizer:
         raise ConfigError("tokenizer is empty; give a name or folder, such as tokenizer=runs/vq")
-    accelerator = make_accelerator(settings.trainer)
-    with torch.random.fork_rng():
+    pipeline = PIPELINES.get(settings.generator.family)
+    if pipeline is None or pipeline.condition_kind != "class":
+        raise ConfigError(
+            f"generator.family={settings.generator.family} given; data has class labels and no "
+            "texts: expected a generator of classes, such as var"
+        )
+    with accelerated(settings.trainer) as accelerator:
         return _train(settings, accelerator, progress=progress)
 
 
@@ -88,12 +95,7 @@ def _train(
     settings: GeneratorTrainingConfig, accelerator: Accelerator, *, progress: bool | None
 ) -> Path:
     output = Path(settings.trainer.output).expanduser()
-    checkpoints = CheckpointFolder(output / "checkpoints", keep=settings.trainer.keep_last)
-    if settings.trainer.resume == "never" and checkpoints.steps():
-        raise ConfigError(
-            f"trainer.resume=never given, and {output} has checkpoints of steps "
-            f"{checkpoints.steps()}: give another trainer.output, or trainer.resume=auto"
-        )
+    checkpoints = open_checkpoints(settings.trainer)
     tokenizer = load(settings.tokenizer, device=accelerator.device)
     if not isinstance(tokenizer, NextScaleTokenizer):
         raise ConfigError(
@@ -102,13 +104,11 @@ def _train(
         )
     pictures = LabelledSet(settings.data.train_sources, cache_mb=settings.data.cache_mb)
     settings = _completed(settings, tokenizer, pictures.classes)
-    _check_config(output, settings)
+    check_config(output, settings, of_model=("generator.family", "generator.config", "tokenizer"))
     trainer = _make_trainer(settings, accelerator, checkpoints, tokenizer, pictures)
     accelerator.wait_for_everyone()  # all have read the old configuration
     if accelerator.is_main_process:
-        output.mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(to_dict(settings), sort_keys=False)
-        replace_file(output / CONFIG, text.encode())
+        write_config(output, settings)
         trainer.reporters = make_reporters(output, settings.trainer, trainer.state.step, progress)
     try:
         found = trainer.run()
@@ -146,29 +146,21 @@ def _make_trainer(
     torch.manual_seed(settings.trainer.seed)
     checkpoint = checkpoints.load_newest()
     family = GENERATORS.get(settings.generator.family)
-    model = family.model_class(generator_config(settings.generator, {}))
-    if not isinstance(model, NextScaleGenerator):
-        raise ConfigError(f"generators of the family {model.family!r} cannot be trained here")
+    model = cast(NextScaleGenerator, family.model_class(generator_config(settings.generator, {})))
     model.check_tokenizer(tokenizer)
     if checkpoint is None and settings.generator.weights:
         load_weights(model, Path(settings.generator.weights).expanduser() / WEIGHTS_NAME)
     model = model.to(accelerator.device)
     optimizer = make_optimizer(model, settings.optimizer)
-    decay = settings.trainer.ema
-    state = TrainingState(
-        model,
-        optimizer,
-        Meter(accelerator.device),
-        average=MovingAverage(model, decay=decay) if decay else None,
-        scaler=accelerator.scaler,
-    )
+    state = TrainingState.begin(model, optimizer, accelerator, ema=settings.trainer.ema)
     network, wrapped = accelerator.prepare(model, optimizer)
     if checkpoint:
-        state.load(checkpoint)
-    batches = open_batches(settings.data, pictures, tokenizer, settings.trainer.seed)
+        state.resume(checkpoint, steps=settings.trainer.steps)
+    with accelerator.main_process_first():  # which makes the token shard, if one is asked for
+        batches = open_batches(settings.data, pictures, tokenizer, settings.trainer.seed)
     val: LabelledSet | None = None
     if settings.data.val_sources:
-        val = LabelledSet(settings.data.val_sources)
+        val = LabelledSet(settings.data.val_sources, names=pictures.names)
     return GeneratorTrainer(
         settings,
         accelerator,
@@ -183,44 +175,17 @@ def _make_trainer(
     )
 
 
-def _check_config(output: Path, settings: GeneratorTrainingConfig) -> None:
-    """Compare with the configuration that the folder's run was started with.
-
-    Raises:
-        CheckpointError: if generator or tokenizer differ.
-    """
-    path = output / CONFIG
-    if not path.exists():
-        return
-    old = parse_yaml(path.read_text(encoding="utf-8"), where=str(path))
-    new = json.loads(json.dumps(to_dict(settings)))  # through JSON: tuples have become lists
-    changed = changed_keys(old, new)
-    heads = ("generator.family", "generator.config", "tokenizer")
-    of_model = [key for key in changed if key.startswith(heads)]
-    if of_model:
-        raise CheckpointError(
-            f"{output} holds a run of another model: {', '.join(of_model)} differ(s) from "
-            f"{path}: give another trainer.output"
-        )
-    if changed:
-        _log.warning("the run in %s goes on with other %s", output, ", ".join(changed))
-
-
 def _export(
     trainer: GeneratorTrainer, pictures: LabelledSet, found: dict[str, float], folder: Path
 ) -> None:
     """Save the pipeline of the averaged weights and its card, all or nothing."""
     model = trainer.state.best_model
-    aside = folder.with_name(f".{folder.name}.writing")
-    if aside.exists():
-        remove_folder(aside)
-    PIPELINES[model.family](model, trainer.tokenizer).save_pretrained(aside)
-    card = generator_card(
-        model, trainer.config, found, count=len(pictures), seconds=trainer.state.seconds
-    )
-    (aside / MODEL_CARD).write_text(card, encoding="utf-8")
-    settle_folder(aside, like=aside / MODEL_CARD)
-    replace_folder(aside, folder)
+    with new_model_folder(folder) as aside:
+        PIPELINES[model.family](model, trainer.tokenizer).save_pretrained(aside)
+        card = generator_card(
+            model, trainer.config, found, count=len(pictures), seconds=trainer.state.seconds
+        )
+        (aside / MODEL_CARD).write_text(card, encoding="utf-8")
 
 
 __all__ = ["load_generator_config", "train_generator"]

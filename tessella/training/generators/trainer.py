@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tessella.data.crops import StepSampler
 from tessella.data.token_sets import TokenBatch
-from tessella.errors import TessellaError
 from tessella.generation.next_scale import NextScaleGenerator
 from tessella.generation.pipelines import PIPELINES, seeded
 from tessella.generation.sampling import Sampling
@@ -23,6 +21,7 @@ from tessella.training.checkpoints import CheckpointFolder
 from tessella.training.generators.batches import Batches
 from tessella.training.generators.config import GeneratorTrainingConfig
 from tessella.training.generators.progress import progress_at
+from tessella.training.loop import TrainingLoop
 from tessella.training.optimizers import learning_rate, set_learning_rate
 from tessella.training.reporters import Reporters
 from tessella.training.state import TrainingState
@@ -30,12 +29,11 @@ from tessella.training.state import TrainingState
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_NOISE = 2  # stream of random numbers
 _SAMPLES = 10
 
 
 @dataclass
-class GeneratorTrainer:
+class GeneratorTrainer(TrainingLoop[NextScaleGenerator]):
     """A run, ready to go on from its state's step.
 
     Args:
@@ -61,8 +59,6 @@ class GeneratorTrainer:
     val_batches: list[TokenBatch]
     checkpoints: CheckpointFolder
     reporters: Reporters
-    _clock: float = 0.0
-    _paused: float = 0.0
 
     def run(self) -> dict[str, float]:
         """Train to the last step and return the figures of the last validation.
@@ -89,9 +85,9 @@ class GeneratorTrainer:
                 found = self.measure()
                 self._draw()
             if step % settings.log_every == 0 or is_measured:
-                self._report(found if is_measured else {})
+                self.report(found if is_measured else None)
             if step % settings.save_every == 0 or is_last:
-                self._save()
+                self.save()
         return found or self.measure()
 
     def train_step(self, batch: TokenBatch) -> None:
@@ -110,13 +106,13 @@ class GeneratorTrainer:
             batch.tokens,
             batch.labels,
             tokenizer=self.tokenizer,
-            generator=self._noise(),
+            generator=self.noise(),
             progress=progress,
         )
         loss = torch.stack([term.float() for term in output.losses.values()]).sum()
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
-        numbers = self._clip() | dict(output.stats)
+        numbers = self.clip() | dict(output.stats)
         self.optimizer.step()
         if state.average:
             state.average.update(state.model, step=state.step)
@@ -163,60 +159,6 @@ class GeneratorTrainer:
             model.train()
         sheet = np.asarray(contact_sheet(images))
         self.reporters.pictures(self.state.step, ([str(label) for label in classes], sheet))
-        self._paused += time.perf_counter() - start
-
-    def _noise(self) -> torch.Generator:
-        """Seed this step's random numbers."""
-        key = (self.config.trainer.seed, _NOISE, self.state.step, self.accelerator.process_index)
-        seeds = np.random.SeedSequence(key).generate_state(1, np.uint64).tolist()
-        return torch.Generator().manual_seed(seeds[0])
-
-    def _clip(self) -> dict[str, Tensor]:
-        largest = self.config.optimizer.clip
-        if not largest:
-            return {}
-        self.accelerator.unscale_gradients(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.state.model.parameters(), largest)
-        return {"grad_norm": norm}
-
-    def _report(self, found: dict[str, float]) -> None:
-        """Tell the means since the last report, and start new ones."""
-        state, settings = self.state, self.config
-        state.meter.share(self.accelerator)
-        values = self._checked_means()
-        values["lr"] = learning_rate(
-            state.step - 1, steps=settings.trainer.steps, settings=settings.optimizer
-        )
-        now = time.perf_counter()
-        elapsed = now - self._clock
-        state.seconds += elapsed
-        counted = state.step % settings.trainer.log_every or settings.trainer.log_every
-        values["images_per_second"] = (
-            counted * settings.data.batch / max(elapsed - self._paused, 1e-9)
-        )
-        self._clock, self._paused = now, 0.0
-        self.reporters.training(state.step, values | found)
-        state.meter.clear()
-
-    def _checked_means(self) -> dict[str, float]:
-        values = self.state.meter.means()
-        loss = values.get("loss", 0.0)
-        if not math.isfinite(loss):
-            raise TessellaError(
-                f"the loss is {loss} at step {self.state.step}; expected a finite number: lower "
-                "optimizer.lr or raise optimizer.warmup. The last checkpoint was written before"
-            )
-        return values
-
-    def _save(self) -> None:
-        """Write a checkpoint; a collective call."""
-        start = time.perf_counter()
-        state = self.state
-        state.meter.share(self.accelerator)
-        self._checked_means()
-        if self.accelerator.is_main_process:
-            self.checkpoints.save(state.step, state.tensors(), state.record())
-        self.accelerator.wait_for_everyone()
         self._paused += time.perf_counter() - start
 
 

@@ -72,7 +72,7 @@ def strong_generator(seed: int, **changes: Any) -> tuple[NextScaleGenerator, Tok
             fan_in = parameter.shape[-1] if parameter.ndim > 1 else 1
             torch.nn.init.normal_(parameter, std=fan_in**-0.5)
         tokenizers, tiny = all_presets()["multiscale-vq-tiny"]
-        tokenizer = tokenizers.tokenizer_class(tiny.config).eval()
+        tokenizer = tokenizers.model_class(tiny.config).eval()
     assert isinstance(generator, NextScaleGenerator)
     return generator, tokenizer
 
