@@ -30,7 +30,7 @@ from tessella.generation.base import GeneratorOutput
 from tessella.generation.bitwise import Flips, bit_loss, check_bitwise, draw_bits, example
 from tessella.generation.guidance import Ramp
 from tessella.generation.infinity_config import PRESETS, InfinityConfig
-from tessella.generation.kv_cache import CacheGeometry, Grid, KVCache
+from tessella.generation.kv_cache import Grid, KVCache
 from tessella.generation.layers.blocks import BlockContext, ModulatedHead
 from tessella.generation.layers.cross_attention import TextKeys
 from tessella.generation.layers.initialize import initialize_next_scale
@@ -39,9 +39,8 @@ from tessella.generation.layers.packed_linear import PackedLinear
 from tessella.generation.layers.rope2d import rotation_of
 from tessella.generation.layers.text_block import TextBlock
 from tessella.generation.layers.text_condition import TextConditioner, TextMemory
-from tessella.generation.next_scale import NextScaleGenerator, Start, Written
+from tessella.generation.next_scale import Drawing, NextScaleGenerator, Start, Written
 from tessella.generation.registry import register
-from tessella.generation.sampling import Noise, Sampling
 from tessella.generation.text import Prompts, TextBatch, check_features, check_prompts
 from tessella.tokenizers.base import Tokenizer
 from tessella.tokenizers.multiscale_bsq import MultiScaleBSQTokenizer
@@ -166,22 +165,6 @@ class InfinityGenerator(NextScaleGenerator):
         """
         super().check_tokenizer(check_bitwise(tokenizer))
 
-    def geometry(self, rows: int, grids: tuple[Grid, ...], *, is_guided: bool) -> CacheGeometry:
-        """Return the shape of the keys and values of a run."""
-        config = self.config
-        return CacheGeometry(
-            layers=config.depth,
-            heads=config.heads,
-            head_dim=config.width // config.heads,
-            rows=rows,
-            grids=grids,
-            attention_scale=self._text_blocks[0].attention.scale,
-            keys_are_normalized=True,
-            is_guided=is_guided,
-            dtype=self.dtype,
-            device=self.device,
-        )
-
     # ---- training --------------------------------------------------------------------------
 
     def forward(
@@ -255,7 +238,7 @@ class InfinityGenerator(NextScaleGenerator):
         levels = self.scale_embedding(scales.to(self.device))
         rotation = rotation_of(grids, self.config.finest_of(grids), geometry.head_dim, x.device)
         active = F.silu(memory.pooled)
-        modulations, texts = self._modulations(active), self._keys(memory)
+        modulations, texts = self.modulations(active), self._keys(memory)
         for i, block in enumerate(self._text_blocks):
             if i in self.config.level_blocks:
                 x = x + levels
@@ -306,10 +289,6 @@ class InfinityGenerator(NextScaleGenerator):
             block.cross_attention.text(memory.tokens, memory.mask) for block in self._text_blocks
         ]
 
-    def _modulations(self, active: Tensor) -> list[Modulation]:
-        shared = None if self.shared_modulation is None else self.shared_modulation(active)
-        return [block.modulation_of(active, shared) for block in self._text_blocks]
-
     # ---- generation ------------------------------------------------------------------------
 
     def _start(self, condition: Any, grids: tuple[Grid, ...], *, is_guided: bool) -> Start:
@@ -325,7 +304,7 @@ class InfinityGenerator(NextScaleGenerator):
         memory = self.text(self._guided(text, prompts) if is_guided else text)
         active = F.silu(memory.pooled)
         shared = _Shared(
-            self._modulations(active),
+            self.modulations(active),
             self.head.modulation_of(active),
             self._keys(memory),
             frozenset(depth + layer for layer in layers if layer),
@@ -353,23 +332,13 @@ class InfinityGenerator(NextScaleGenerator):
                 x = torch.lerp(x[start.batch :], x[: start.batch], weight).repeat(2, 1, 1)
         return x
 
-    def _write(
-        self,
-        hidden: Tensor,
-        scale: int,
-        start: Start,
-        *,
-        weight: float,
-        sampling: Sampling,
-        noise: Noise,
-        tokenizer: NextScaleTokenizer,
-    ) -> Written:
-        if sampling.smooth:
+    def _write(self, hidden: Tensor, scale: int, start: Start, drawing: Drawing) -> Written:
+        if drawing.sampling.smooth:
             raise ConfigError("smooth=True given; bits have no smooth mixtures: leave it out")
         shared: _Shared = start.shared
-        mixing = weight if shared.mixes_logits else 1.0
+        mixing = drawing.weight if shared.mixes_logits else 1.0
         logits = self.head.mixed(hidden, shared.head, mixing, start.batch).float()
-        level = draw_bits(_bits(logits), sampling, noise)
+        level = draw_bits(_bits(logits), drawing.sampling, drawing.noise)
         height, width = start.grids[scale]
         return Written(level.view(start.batch, height, width, -1))
 

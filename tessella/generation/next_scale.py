@@ -20,14 +20,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tessella.errors import ShapeError
 from tessella.generation.base import Generator
 from tessella.generation.editing import Known, KnownScales
 from tessella.generation.guidance import Ramp, guidance_weights
 from tessella.generation.kv_cache import CacheGeometry, Grid, KVCache, make_cache
-from tessella.generation.layers.packed_linear import allow_packing
+from tessella.generation.layers.blocks import ModulatedBlock
+from tessella.generation.layers.modulated import Modulation
+from tessella.generation.layers.packed_linear import PackedLinear, allow_packing
 from tessella.generation.sampling import Noise, Sampling, check_noise, sampling_by_scale
 from tessella.tokenizers.base import Tokenizer
 from tessella.tokenizers.next_scale import NextScaleTokenizer
@@ -85,8 +87,32 @@ class Start:
     shared: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How one scale is drawn.
+
+    Args:
+        weight: share of the conditional prediction, see :mod:`~tessella.generation.guidance`.
+        sampling: how tokens are drawn from logits.
+        noise: of the batch, or one source a picture.
+        tokenizer: whose tokens are written.
+    """
+
+    weight: float
+    sampling: Sampling
+    noise: Noise
+    tokenizer: NextScaleTokenizer
+
+
 class NextScaleGenerator(Generator):
-    """The loop over scales."""
+    """The loop over scales.
+
+    Subclasses set ``blocks``, and ``shared_modulation`` where one projection of the condition
+    serves all of them.
+    """
+
+    blocks: nn.ModuleList
+    shared_modulation: PackedLinear | None
 
     guidance_ramp: ClassVar[Ramp]
     #: parts of the names of parameters without weight decay
@@ -105,10 +131,6 @@ class NextScaleGenerator(Generator):
         """The grids of all scales of a picture of the usual size."""
 
     @abstractmethod
-    def geometry(self, rows: int, grids: tuple[Grid, ...], *, is_guided: bool) -> CacheGeometry:
-        """Return the shape of the keys and values of a run."""
-
-    @abstractmethod
     def _start(self, condition: Any, grids: tuple[Grid, ...], *, is_guided: bool) -> Start:
         """Check a condition and prepare a run; under guidance there are ``2 B`` rows."""
 
@@ -123,17 +145,7 @@ class NextScaleGenerator(Generator):
         """Run all blocks over one scale, ``(R, n_k, C)``."""
 
     @abstractmethod
-    def _write(  # all that a draw may depend on
-        self,
-        hidden: Tensor,
-        scale: int,
-        start: Start,
-        *,
-        weight: float,
-        sampling: Sampling,
-        noise: Noise,
-        tokenizer: NextScaleTokenizer,
-    ) -> Written:
+    def _write(self, hidden: Tensor, scale: int, start: Start, drawing: Drawing) -> Written:
         """Draw a scale from the last features ``(R, n_k, C)``."""
 
     @property
@@ -235,10 +247,8 @@ class NextScaleGenerator(Generator):
             if known is not None and known.is_given(scale):
                 written = Written(known.level(scale))
             else:
-                written = self._write(
-                    hidden, scale, start, weight=weight, sampling=samplings[scale],
-                    noise=noise, tokenizer=tokenizer,
-                )  # fmt: skip
+                drawing = Drawing(weight, samplings[scale], noise, tokenizer)
+                written = self._write(hidden, scale, start, drawing)
                 if known is not None:
                     written = Written(*known.restored(written.level, written.codes, scale))
             total, inputs = _advance(tokenizer, total, written, scale, start.grids)
@@ -268,6 +278,34 @@ class NextScaleGenerator(Generator):
                 f"image_size={image_size} given; this generator writes pictures of {usual} alone"
             )
         return self.grids
+
+    def geometry(self, rows: int, grids: tuple[Grid, ...], *, is_guided: bool) -> CacheGeometry:
+        """Return the shape of the keys and values of a run.
+
+        Args:
+            rows: of the batch; twice the pictures under guidance.
+            grids: of the scales that are written.
+            is_guided: whether the second half of the rows is unconditional.
+        """
+        attention = cast(ModulatedBlock, self.blocks[0]).attention
+        return CacheGeometry(
+            layers=len(self.blocks),
+            heads=attention.heads,
+            head_dim=attention.q_bias.numel() // attention.heads,
+            rows=rows,
+            grids=grids,
+            attention_scale=attention.scale,
+            keys_are_normalized=attention.is_normalized,
+            is_guided=is_guided,
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+    def modulations(self, active: Tensor) -> list[Modulation]:
+        """Return what ``SiLU(condition)``, ``(R, C)``, makes of every block."""
+        shared = None if self.shared_modulation is None else self.shared_modulation(active)
+        blocks = cast("list[ModulatedBlock]", list(self.blocks))
+        return [block.modulation_of(active, shared) for block in blocks]
 
     def checked(self, tokenizer: Tokenizer) -> NextScaleTokenizer:
         """Return a tokenizer that :meth:`check_tokenizer` accepts.
@@ -335,4 +373,4 @@ def _advance(
     return tokenizer.add_codes(total, written.codes, scale, grids)
 
 
-__all__ = ["NextScaleGenerator", "ScaleEvent", "Start", "Written"]
+__all__ = ["Drawing", "NextScaleGenerator", "ScaleEvent", "Start", "Written"]

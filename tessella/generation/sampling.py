@@ -116,15 +116,16 @@ def draw(logits: Tensor, sampling: Sampling, noise: Noise) -> Tensor:
     batch, positions, size = logits.shape
     chances = probabilities(logits.float(), sampling)
     if noise is None or isinstance(noise, torch.Generator):
-        rows = chances.view(-1, size)
-        return torch.multinomial(rows, 1, replacement=True, generator=noise).view(batch, positions)
+        return _drawn(chances.view(-1, size), noise).view(batch, positions)
     check_noise(noise, batch)
-    return torch.stack(
-        [
-            torch.multinomial(one, 1, replacement=True, generator=source).squeeze(1)
-            for one, source in zip(chances, noise, strict=True)
-        ]
-    )
+    return torch.stack([_drawn(one, s) for one, s in zip(chances, noise, strict=True)])
+
+
+def _drawn(chances: Tensor, source: torch.Generator | None) -> Tensor:
+    """Draw one index a row ``(N, V)``, where the source of noise is: on the CPU for most seeds."""
+    at = chances.device if source is None else source.device
+    drawn = torch.multinomial(chances.to(at), 1, replacement=True, generator=source)
+    return drawn.squeeze(1).to(chances.device)
 
 
 def check_noise(noise: Noise, batch: int) -> None:
@@ -139,13 +140,15 @@ def check_noise(noise: Noise, batch: int) -> None:
 
 def exponential(like: Tensor, noise: Noise) -> Tensor:
     """Draw Exp(1) noise of the shape and type of ``like`` ``(B, ...)``."""
-    made = torch.empty_like(like)
     if noise is None or isinstance(noise, torch.Generator):
-        return made.exponential_(generator=noise)
+        return _spread(like, noise)
     check_noise(noise, like.shape[0])
-    for row, source in zip(made, noise, strict=True):
-        row.exponential_(generator=source)
-    return made
+    return torch.stack([_spread(row, source) for row, source in zip(like, noise, strict=True)])
+
+
+def _spread(like: Tensor, source: torch.Generator | None) -> Tensor:
+    at = like.device if source is None else source.device
+    return torch.empty_like(like, device=at).exponential_(generator=source).to(like.device)
 
 
 __all__ = [

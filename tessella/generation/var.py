@@ -26,18 +26,16 @@ from tessella.errors import ConfigError, ShapeError
 from tessella.generation.base import GeneratorOutput
 from tessella.generation.classes import check_classes, drop_classes
 from tessella.generation.guidance import Ramp
-from tessella.generation.kv_cache import CacheGeometry, Grid, KVCache
+from tessella.generation.kv_cache import Grid, KVCache
 from tessella.generation.layers.blocks import ModulatedBlock, ModulatedHead
 from tessella.generation.layers.initialize import initialize_next_scale
-from tessella.generation.layers.modulated import Modulation
 from tessella.generation.layers.packed_linear import PackedLinear
-from tessella.generation.next_scale import NextScaleGenerator, Start, Written
+from tessella.generation.next_scale import Drawing, NextScaleGenerator, Start, Written
 from tessella.generation.registry import Preset, register
-from tessella.generation.sampling import Noise, Sampling, draw, exponential, filtered
+from tessella.generation.sampling import draw, exponential, filtered
 from tessella.generation.teacher_forcing import Progress, ScaleLoss, scale_loss
 from tessella.tokenizers.base import Tokenizer
 from tessella.tokenizers.multiscale_vq import VAR_SIDES
-from tessella.tokenizers.next_scale import NextScaleTokenizer
 from tessella.tokens import Tokens
 
 _SMOOTHEST, _SHARPEST, _SMOOTH_DECAY = 0.27, 0.005, 0.95
@@ -194,22 +192,6 @@ class VARGenerator(NextScaleGenerator):
         """Channels of the running sum."""
         return self.config.code_dim
 
-    def geometry(self, rows: int, grids: tuple[Grid, ...], *, is_guided: bool) -> CacheGeometry:
-        """Return the shape of the keys and values of a run."""
-        config = self.config
-        return CacheGeometry(
-            layers=config.depth,
-            heads=config.heads,
-            head_dim=config.width // config.heads,
-            rows=rows,
-            grids=grids,
-            attention_scale=self._blocks[0].attention.scale,
-            keys_are_normalized=config.is_normalized,
-            is_guided=is_guided,
-            dtype=self.dtype,
-            device=self.device,
-        )
-
     # ---- training --------------------------------------------------------------------------
 
     def forward(
@@ -271,7 +253,7 @@ class VARGenerator(NextScaleGenerator):
         start = condition.unsqueeze(1) + self.start_embedding
         x = torch.cat([start, words], dim=1) + self._places()[:, : ends[-1]]
         active = F.silu(condition)
-        for block, modulation in zip(self._blocks, self._modulations(active), strict=True):
+        for block, modulation in zip(self._blocks, self.modulations(active), strict=True):
             x = block(x, modulation, ends, generator)
         logits: Tensor = self.head(x, self.head.modulation_of(active))
         return logits
@@ -282,10 +264,6 @@ class VARGenerator(NextScaleGenerator):
         scales = torch.arange(len(sizes)).repeat_interleave(sizes).to(self.device)
         places: Tensor = self.scale_embedding(scales) + self.position_embedding
         return places
-
-    def _modulations(self, active: Tensor) -> list[Modulation]:
-        shared = None if self.shared_modulation is None else self.shared_modulation(active)
-        return [block.modulation_of(active, shared) for block in self._blocks]
 
     # ---- generation ------------------------------------------------------------------------
 
@@ -299,7 +277,7 @@ class VARGenerator(NextScaleGenerator):
         places = self._places()
         first = self.start_embedding.shape[1]
         x = embedded.unsqueeze(1) + self.start_embedding + places[:, :first]
-        shared = (self._modulations(active), self.head.modulation_of(active), places)
+        shared = (self.modulations(active), self.head.modulation_of(active), places)
         return Start(batch, x, grids, shared)
 
     def _embed(self, inputs: Tensor, scale: int, start: Start) -> Tensor:
@@ -318,29 +296,19 @@ class VARGenerator(NextScaleGenerator):
             x = block.step(x, modulation, layer, cache)
         return x
 
-    def _write(
-        self,
-        hidden: Tensor,
-        scale: int,
-        start: Start,
-        *,
-        weight: float,
-        sampling: Sampling,
-        noise: Noise,
-        tokenizer: NextScaleTokenizer,
-    ) -> Written:
-        logits = self.head.mixed(hidden, start.shared[1], weight, start.batch).float()
+    def _write(self, hidden: Tensor, scale: int, start: Start, drawing: Drawing) -> Written:
+        logits = self.head.mixed(hidden, start.shared[1], drawing.weight, start.batch).float()
         side = self.config.sides[scale]
-        level = draw(logits, sampling, noise).view(start.batch, side, side, 1)
-        if not sampling.smooth:
+        level = draw(logits, drawing.sampling, drawing.noise).view(start.batch, side, side, 1)
+        if not drawing.sampling.smooth:
             return Written(level)
         ratio = scale / max(1, len(self.config.sides) - 1)
         temperature = max(_SMOOTHEST * (1 - _SMOOTH_DECAY * ratio), _SHARPEST)
-        kept = filtered(logits, sampling)
-        gumbel = -exponential(kept, noise).log()
+        kept = filtered(logits, drawing.sampling)
+        gumbel = -exponential(kept, drawing.noise).log()
         mixture = ((kept * (1 + ratio) + gumbel) / temperature).softmax(dim=-1)
         indices = torch.arange(self.config.codebook_size, device=level.device).view(1, 1, -1, 1)
-        codes = mixture @ tokenizer.quantizer.indices_to_codes(indices)[0, 0]
+        codes = mixture @ drawing.tokenizer.quantizer.indices_to_codes(indices)[0, 0]
         return Written(level, codes.view(start.batch, side, side, -1))
 
 

@@ -19,11 +19,10 @@ import torch
 from torch import Tensor
 
 from tessella.errors import ConfigError
-from tessella.tokenizers.base import Tokenizer, TokenizerOutput
+from tessella.tokenizers.grid_tokenizer import GridTokenizer
 from tessella.tokenizers.layers.maskgit_network import MaskGITDecoder, MaskGITEncoder
 from tessella.tokenizers.quantizers import VQ
 from tessella.tokenizers.registry import Preset, register
-from tessella.tokens import LevelLayout, TokenLayout, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class MaskGITVQGANConfig:
         ),
     ),
 )
-class MaskGITVQGAN(Tokenizer):
+class MaskGITVQGAN(GridTokenizer):
     """Convolutional tokenizer with one index a position.
 
     Example:
@@ -99,6 +98,7 @@ class MaskGITVQGAN(Tokenizer):
     """
 
     config: MaskGITVQGANConfig
+    quantizer: VQ
 
     def __init__(self, config: MaskGITVQGANConfig) -> None:
         super().__init__(config)
@@ -112,21 +112,6 @@ class MaskGITVQGAN(Tokenizer):
             commitment_weight=1.0,
         )
         self.decoder = MaskGITDecoder(*sizes, norm_groups=config.norm_groups)
-
-    @property
-    def stride(self) -> int:
-        """Pixels of a grid step."""
-        return int(2 ** (len(self.config.multipliers) - 1))
-
-    def layout(self, height: int, width: int) -> TokenLayout:
-        """Return the layout: one level of one index a position."""
-        grid = (-(-height // self.stride), -(-width // self.stride))
-        level = LevelLayout(grid, self.quantizer.vocab_sizes)
-        return TokenLayout((level,), (height, width), self.space_id)
-
-    def space_tensors(self) -> dict[str, Tensor]:
-        """The codebook: what an index stands for."""
-        return dict(self.quantizer.state_dict())
 
     def images_to_latents(self, images: Tensor) -> Tensor:
         """Map images ``(B, 3, H, W)`` in [-1, 1] to unquantized vectors ``(B, h, w, Z)``."""
@@ -153,22 +138,6 @@ class MaskGITVQGAN(Tokenizer):
         # |z|^2 is the same for all codes of a vector: the softmax does not see it
         nearness = 2 * vectors @ codes.T - codes.square().sum(dim=1)
         return torch.unflatten((nearness / temperature).softmax(dim=-1), 0, latents.shape[:-1])
-
-    def forward(
-        self, images: Tensor, *, generator: torch.Generator | None = None
-    ) -> TokenizerOutput:
-        """Reconstruct a batch with the quantizer's losses."""
-        found = self.quantizer(self.images_to_latents(images), generator=generator)
-        tokens = Tokens((found.indices,), self.layout(*images.shape[-2:]))
-        outputs = self.latents_to_images(found.z_q)
-        return TokenizerOutput(outputs, tokens, found.losses, found.stats)
-
-    def _encode(self, images: Tensor) -> tuple[Tensor, ...]:
-        return (self.quantizer(self.images_to_latents(images)).indices,)
-
-    def _decode(self, tokens: Tokens, generator: torch.Generator | None) -> Tensor:
-        codes = self.quantizer.indices_to_codes(tokens.levels[0])
-        return self.latents_to_images(codes.to(self.dtype))
 
 
 __all__ = ["MaskGITVQGAN", "MaskGITVQGANConfig"]

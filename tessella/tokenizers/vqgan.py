@@ -20,15 +20,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast
 
-import torch
 from torch import Tensor, nn
 
 from tessella.errors import ConfigError
-from tessella.tokenizers.base import Tokenizer, TokenizerOutput
+from tessella.tokenizers.grid_tokenizer import GridTokenizer
 from tessella.tokenizers.layers.taming_network import taming_networks
 from tessella.tokenizers.quantizers import IBQ, VQ, Quantizer
 from tessella.tokenizers.registry import Preset, register
-from tessella.tokens import LevelLayout, TokenLayout, Tokens
 
 Assignment = Literal["nearest", "cosine", "aligned"]
 
@@ -139,7 +137,7 @@ def _ibq(codes: int) -> Preset:
         ),
     ),
 )
-class VQGAN(Tokenizer):
+class VQGAN(GridTokenizer):
     """Convolutional tokenizer with one index a position.
 
     Example:
@@ -164,21 +162,6 @@ class VQGAN(Tokenizer):
         self.quantizer = _quantizer(config)
         self.post_quant_conv = nn.Conv2d(config.code_dim, config.latent_channels, 1)
 
-    @property
-    def stride(self) -> int:
-        """Pixels of a grid step."""
-        return int(2 ** (len(self.config.multipliers) - 1))
-
-    def layout(self, height: int, width: int) -> TokenLayout:
-        """Return the layout: one level of one index a position."""
-        grid = (-(-height // self.stride), -(-width // self.stride))
-        level = LevelLayout(grid, self.quantizer.vocab_sizes)
-        return TokenLayout((level,), (height, width), self.space_id)
-
-    def space_tensors(self) -> dict[str, Tensor]:
-        """The codebook: what an index stands for."""
-        return dict(self.quantizer.state_dict())
-
     def images_to_latents(self, images: Tensor) -> Tensor:
         """Map images ``(B, 3, H, W)`` to unquantized vectors ``(B, h, w, D)``."""
         return cast(Tensor, self.quant_conv(self.encoder(images))).permute(0, 2, 3, 1)
@@ -186,22 +169,6 @@ class VQGAN(Tokenizer):
     def latents_to_images(self, latents: Tensor) -> Tensor:
         """Map codes ``(B, h, w, D)`` to images ``(B, 3, H, W)``, not clamped."""
         return cast(Tensor, self.decoder(self.post_quant_conv(latents.permute(0, 3, 1, 2))))
-
-    def forward(
-        self, images: Tensor, *, generator: torch.Generator | None = None
-    ) -> TokenizerOutput:
-        """Reconstruct a batch with the quantizer's losses."""
-        found = self.quantizer(self.images_to_latents(images), generator=generator)
-        tokens = Tokens((found.indices,), self.layout(*images.shape[-2:]))
-        outputs = self.latents_to_images(found.z_q)
-        return TokenizerOutput(outputs, tokens, found.losses, found.stats)
-
-    def _encode(self, images: Tensor) -> tuple[Tensor, ...]:
-        return (self.quantizer(self.images_to_latents(images)).indices,)
-
-    def _decode(self, tokens: Tokens, generator: torch.Generator | None) -> Tensor:
-        codes = self.quantizer.indices_to_codes(tokens.levels[0])
-        return self.latents_to_images(codes.to(self.dtype))
 
 
 __all__ = ["VQGAN", "VQGANConfig"]

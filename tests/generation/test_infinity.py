@@ -183,7 +183,7 @@ def test_guidance_at_outputs_of_blocks_by_a_loop() -> None:
         rotation = rotation_of(model.grids, (64, 64), 8, x.device)
         for i, block in enumerate(model.blocks):
             keys = block.cross_attention.text(memory.tokens, memory.mask)
-            modulation = model._modulations(active)[i]
+            modulation = model.modulations(active)[i]
             x = block(x, modulation, (1, 5, 21), None, BlockContext(rotation, keys))
             if i in (1, 3):
                 x = (weight * x[:1] + (1 - weight) * x[1:]).repeat(2, 1, 1)

@@ -177,6 +177,15 @@ def test_packed_weights_give_the_same_and_follow_changes() -> None:
     layer.train()
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_seeds_of_the_cpu_serve_a_gpu(pipe: VARPipeline) -> None:
+    expected = pipe([1, 2], seed=0, smooth=True).tokens
+    moved = VARPipeline(copy.deepcopy(pipe.generator), copy.deepcopy(pipe.tokenizer)).to("cuda")
+    found = moved([1, 2], seed=0, smooth=True).tokens.to("cpu")
+    assert torch.equal(found.levels[0], expected.levels[0])
+
+
 def test_training(pipe: VARPipeline) -> None:
     torch.manual_seed(0)
     family, preset = GENERATORS.presets()["var-tiny"]
