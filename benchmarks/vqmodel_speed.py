@@ -30,7 +30,7 @@ from tessella.tokens import Tokens
 
 MOST = 1.05  # times their time
 TOLERANCE = 1e-4
-Run = Callable[[], object]
+Run = Callable[[], torch.Tensor]
 Clock = Callable[[], float]
 
 
@@ -134,9 +134,9 @@ def agreement(encode: Sides, decode: Sides) -> float:
         SystemExit: if they do not.
     """
     found = [run() for run in encode]
-    same = float((found[0] == found[1]).float().mean())  # type: ignore[union-attr]
+    same = float((found[0] == found[1]).float().mean())
     pictures = [run() for run in decode]
-    difference = float((pictures[0] - pictures[1]).abs().max())  # type: ignore[operator]
+    difference = float((pictures[0] - pictures[1]).abs().max())
     if same < 0.999 or difference > TOLERANCE:  # float rounding flips an index now and then
         raise SystemExit(f"{same:.2%} of the indices agree, pictures differ by {difference:.1e}")
     return difference

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tessella.cli.asking import class_numbers
 from tessella.cli.options import Debug, Device, chosen_device, verb
 from tessella.cli.progress import ProgressBar
 from tessella.errors import ConfigError
@@ -62,10 +63,7 @@ def generation(  # noqa: PLR0913  # the options of a verb
       tessella bench generation var-tiny --kv-cache full,scale:0.1,head:0.5 --json caches.json
       tessella bench generation var-folder --class 207,360 --plot caches.png
     """  # noqa: D301  # \b is click's mark of a paragraph that keeps its lines
-    try:
-        labels = [int(part) for part in classes.split(",") if part.strip()]
-    except ValueError as error:
-        raise ConfigError(f"--class {classes!r} given; expected numbers, as in 207,360") from error
+    labels = class_numbers(classes) if classes else []
     caches = [name.strip() for name in kv_cache.split(",") if name.strip()]
     if not caches:
         raise ConfigError("--kv-cache is empty; give names with budgets, as in full,scale:0.1")

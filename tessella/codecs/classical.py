@@ -6,6 +6,7 @@ optimized tables, the slow search where it costs milliseconds, a colour transfor
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Literal
 
 from PIL import AvifImagePlugin, Jpeg2KImagePlugin, features
@@ -79,7 +80,7 @@ class WebP(PillowCodec):
     library = "libwebp"
     feature = "webp"
     qualities = Qualities(0, 100, 75, "libwebp's; 100 is not lossless")
-    _options = {"method": 6}  # noqa: RUF012  # shared and never written
+    _options = MappingProxyType({"method": 6})
 
 
 class Avif(PillowCodec):
@@ -91,12 +92,14 @@ class Avif(PillowCodec):
     library = "libavif"
     feature = "avif"
     qualities = Qualities(0, 100, 60, "libavif's; neighbours often give the same file")
-    _options = {  # noqa: RUF012
-        "codec": _AVIF_ENCODER,
-        "speed": _AVIF_SPEED,
-        "subsampling": "4:2:0",
-        "max_threads": 1,
-    }
+    _options = MappingProxyType(
+        {
+            "codec": _AVIF_ENCODER,
+            "speed": _AVIF_SPEED,
+            "subsampling": "4:2:0",
+            "max_threads": 1,
+        }
+    )
 
     @property
     def _version(self) -> str:
@@ -120,7 +123,7 @@ class Jpeg2000(PillowCodec):
     feature = "jpg_2000"
     qualities = Qualities(1, 1200, 100, "hundredths of a bit per pixel")
     # without mct, which Pillow leaves off, colours are coded apart: some 2 to 4 dB worse
-    _options = {"irreversible": True, "mct": 1, "quality_mode": "rates"}  # noqa: RUF012
+    _options = MappingProxyType({"irreversible": True, "mct": 1, "quality_mode": "rates"})
 
     def _rate_options(self, quality: int) -> Options:
         return {"quality_layers": [_BITS_OF_SOURCE * _JP2_STEPS / quality]}
@@ -140,7 +143,7 @@ class Png(PillowCodec):
     feature = "zlib"
     qualities = Qualities(100, 100, 100, "PNG is lossless, so there is one")
     is_lossless = True
-    _options = {"optimize": True}  # noqa: RUF012
+    _options = MappingProxyType({"optimize": True})
     _rate_text = ""
 
     def _rate_options(self, quality: int) -> Options:

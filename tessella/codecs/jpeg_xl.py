@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from types import MappingProxyType
 
 from PIL import Image
 
@@ -32,7 +33,7 @@ class JpegXL(PillowCodec):
     format = "JXL"
     library = _PACKAGE
     qualities = Qualities(1, _LOSSLESS, 75, "libjxl's; 100 is lossless")
-    _options = {"effort": 7, "num_threads": 1, "use_container": False}  # noqa: RUF012
+    _options = MappingProxyType({"effort": 7, "num_threads": 1, "use_container": False})
 
     @property
     def _version(self) -> str:
