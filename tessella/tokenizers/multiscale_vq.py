@@ -98,6 +98,20 @@ class MultiScaleVQConfig:
             "one set of weights for 256 and 512 pixels",
         ),
         Preset(
+            "multiscale-vq-small",
+            MultiScaleVQConfig(
+                channels=16,
+                multipliers=(1, 2, 4, 4),
+                blocks=1,
+                code_dim=16,
+                codebook_size=1024,
+                sides=((1, 2, 3, 4, 6, 8),),
+                norm_groups=8,
+                revive_below=0.05,
+            ),
+            note="to be trained, for pictures of 64 pixels",
+        ),
+        Preset(
             "multiscale-vq-tiny",
             MultiScaleVQConfig(
                 channels=8,
