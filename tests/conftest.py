@@ -22,6 +22,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="folder of recordings of the original implementations",
     )
+    parser.addoption(
+        "--data",
+        default=str(FIXTURES / "data"),
+        metavar="DIR",
+        help="folder of sets of pictures that slow tests measure on, such as DIR/faces",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -38,6 +44,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def parity_dir(pytestconfig: pytest.Config) -> Path:
     """The folder of parity recordings."""
     return Path(pytestconfig.getoption("--parity"))
+
+
+@pytest.fixture(scope="session")
+def data_dir(pytestconfig: pytest.Config) -> Path:
+    """The folder of sets of pictures; a test skips what is not there."""
+    return Path(pytestconfig.getoption("--data"))
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from tessella.cli.compare import compare
 from tessella.cli.convert import convert
 from tessella.cli.decode import decode
 from tessella.cli.encode import encode
+from tessella.cli.evaluate import evaluate
 from tessella.cli.generate import generate
 from tessella.cli.info import info
 from tessella.cli.models import models
@@ -50,6 +51,7 @@ def _root(
 for _verb in (encode, decode, info, compare, generate, convert, models, calibrate_kv, train):
     app.command()(_verb)
 
+app.command("eval")(evaluate)
 app.add_typer(bench)
 
 

@@ -64,6 +64,11 @@ class ProgressBar:
             self._bar.remove_task(self._tiles)
             self._tiles = None
 
+    def advance_to(self, done: int, total: int) -> None:
+        """Show that so many of all files are finished."""
+        if self._bar is not None and self._files is not None:
+            self._bar.update(self._files, completed=done, total=total)
+
     def tile_done(self, done: int, total: int) -> None:
         """Count a tile of the picture at work; small pictures show nothing."""
         if self._bar is None or total < 2:

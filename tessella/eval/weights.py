@@ -80,6 +80,11 @@ PUBLISHED: Mapping[str, PublishedFile] = MappingProxyType(
             "https://huggingface.co/openai/clip-vit-large-patch14-336",
             repository="openai/clip-vit-large-patch14-336",
         ),
+        "parseq": PublishedFile(
+            "parseq-56125471.pt",
+            "T-ACC and T-NED as published",
+            "https://doctr-static.mindee.com/models?id=v0.7.0/parseq-56125471.pt&src=0",
+        ),
     }
 )
 

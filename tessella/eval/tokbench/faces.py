@@ -14,7 +14,7 @@ from tessella.errors import ShapeError
 
 SIDE = 112
 # left eye, right eye, nose, left and right corner of the mouth, in a square of 112 pixels
-_TEMPLATE = (
+TEMPLATE = (
     (38.2946, 51.6963),
     (73.5318, 51.5014),
     (56.0252, 71.7366),
@@ -37,13 +37,22 @@ def similarity_transform(landmarks: ArrayLike, side: int = SIDE) -> Matrix:
         ShapeError: if there are not five, or all lie in one point.
     """
     points = np.asarray(landmarks, dtype=np.float64)
-    template = np.array(_TEMPLATE) * (side / SIDE)
-    if points.shape != template.shape or not points.std(axis=0).any():
+    if points.shape != (len(TEMPLATE), 2) or not points.std(axis=0).any():
         raise ShapeError(
             f"landmarks of shape {points.shape} given; expected (5, 2), not all the same point"
         )
-    centre, target = points.mean(axis=0), template.mean(axis=0)
-    source, wanted = points - centre, template - target
+    return fit_similarity(points, np.array(TEMPLATE) * (side / SIDE))
+
+
+def fit_similarity(points: Matrix, targets: Matrix) -> Matrix:
+    """Return the ``(2, 3)`` similarity transform that brings points nearest to their targets.
+
+    Args:
+        points: float64 ``(N, 2)``, not all the same.
+        targets: as many.
+    """
+    centre, target = points.mean(axis=0), targets.mean(axis=0)
+    source, wanted = points - centre, targets - target
     u, singular, vt = np.linalg.svd(wanted.T @ source / len(points))
     signs = np.array([1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])  # no reflection
     rotation = (u * signs) @ vt
@@ -91,4 +100,14 @@ def face_similarity(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
     return np.where(nonzero, products / np.where(nonzero, lengths, 1.0), 0.0)
 
 
-__all__ = ["SIDE", "align_face", "face_similarity", "recogniser_input", "similarity_transform"]
+__all__ = [
+    "SIDE",
+    "TEMPLATE",
+    "Matrix",
+    "Pixels",
+    "align_face",
+    "face_similarity",
+    "fit_similarity",
+    "recogniser_input",
+    "similarity_transform",
+]
