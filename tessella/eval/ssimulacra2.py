@@ -163,9 +163,9 @@ def _norms(x: Tensor, y: Tensor) -> Tensor:
     structure = (2 * (xy - mx * my) + _C2) / ((xx - mx * mx) + (yy - my * my) + _C2)
     ratio = (1 + (y - my).abs()) / (1 + (x - mx).abs()) - 1
     maps = torch.stack([1 - (1 - (mx - my).square()) * structure, ratio, -ratio], dim=2)
-    maps = maps.clamp(min=0).double()
-    ones, fours = maps.mean(dim=(3, 4)), maps.pow(4).mean(dim=(3, 4)).pow(0.25)
-    return torch.cat([ones, fours], dim=2)
+    maps = maps.clamp(min=0)
+    ones, fours = (m.mean(dim=(3, 4), dtype=torch.float64) for m in (maps, maps.square().square()))
+    return torch.cat([ones, fours.pow(0.25)], dim=2)
 
 
 def _score(total: Tensor) -> Tensor:

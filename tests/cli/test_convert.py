@@ -10,11 +10,13 @@ from cli_runner import Run
 from safetensors.torch import load_file, save_file
 
 import tessella
+from tessella.codecs.entropy.prior import Prior
 from tessella.errors import ConfigError
 from tessella.tokenizers.checkpoints import count_averages
 from tessella.tokenizers.checkpoints.files import convert_file
 
-RECORDING = Path(__file__).parents[1] / "fixtures" / "parity" / "taming_vqgan"
+PARITY = Path(__file__).parents[1] / "fixtures" / "parity"
+RECORDING = PARITY / "taming_vqgan"
 
 
 @pytest.fixture
@@ -72,6 +74,18 @@ def test_a_file_with_all_weights_averaged_beside_them() -> None:
     assert count_averages("var_vqvae", beside) == 0
     with pytest.raises(ConfigError, match="did you mean 'llamagen_vq'"):
         count_averages("llamagen", beside)
+
+
+def test_counted_codes_become_the_entropy_model(run: Run, picture: Path) -> None:
+    state = load_file(PARITY / "mcquic" / "tiny_m2" / "state_dict.safetensors")
+    torch.save({"model": state, "config": {"qp": 2}, "version": "0.1.40"}, "qp_2.mcquic")
+    result = run("convert", "mcquic", "qp_2.mcquic", "-o", "models/mine")
+    assert (result.code, result.stderr) == (0, "")
+    counts = Prior.load("models/mine/prior.safetensors").histogram(2, 1, 48)  # finest level last
+    averages = state["_quantizer._entropyCoder._freqEMA.0"][1]
+    assert counts.argmax() == int(averages.argmax())
+    assert run("encode", picture, "-m", "models/mine", "-o", "a.tsl").code == 0
+    assert run("decode", "a.tsl", "-m", "models/mine", "-o", "back.png").code == 0
 
 
 def _foreign(state: dict[str, torch.Tensor]) -> object:

@@ -101,13 +101,24 @@ def test_words_and_faces(run: Run, photos: Path, faces: Path) -> None:
 
 
 def test_a_killed_run_goes_on_with_the_same_numbers(run: Run, photos: Path, work: Path) -> None:
-    command = ["eval", "jpeg:20", "webp:30", "avif:30", "--images", str(photos), "--json"]
+    command = [
+        "eval",
+        "jpeg:20",
+        "webp:30",
+        "avif:30",
+        "-j",
+        "2",
+        "--images",
+        str(photos),
+        "--json",
+    ]
     arguments = [sys.executable, "-m", "tessella.cli", *command, "killed.json"]
     pieces = work / "killed.json.work"
     with subprocess.Popen(arguments, env=os.environ | {"PYTHONPATH": _root()}) as process:
         while process.poll() is None and len(list(pieces.glob("*.json"))) < 6:
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
+    _wait_for_workers(pieces)
     done = len(list(pieces.glob("*.json")))
     if process.returncode == 0:
         pytest.skip("it was finished before it could be killed")
@@ -146,6 +157,13 @@ def test_wrong_usage_is_one_line_and_leaves_nothing(
     assert result.stderr.count("\n") == 1
     assert message in result.stderr
     assert [path.name for path in work.iterdir()] == [photos.name]
+
+
+def _wait_for_workers(pieces: Path) -> None:
+    """Wait until nothing is written any more: processes end with the one that started them."""
+    count = -1
+    while count != (count := len(list(pieces.iterdir()))):
+        time.sleep(1)
 
 
 def _annotation(folder: str) -> Path:

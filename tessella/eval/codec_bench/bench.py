@@ -6,13 +6,14 @@ again. Nothing is interpolated but in Bjontegaard deltas.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tessella.config import nearest
 from tessella.errors import ConfigError
 from tessella.eval.codec_bench.comparing import DeltaRow, delta_rows
+from tessella.eval.codec_bench.memory import WHY_MISSING, peak_memory
 from tessella.eval.evaluation.equipment import EvalOptions
 from tessella.eval.evaluation.evaluate import Progress, evaluate
 from tessella.eval.evaluation.sets import EvalSet
@@ -36,6 +37,7 @@ class CodecBench:
         anchor: name of the codec that others are compared with.
         deltas: Bjontegaard deltas of the others.
         jobs: how many processes shared the cores; times depend on it.
+        memory: peak bytes by codec; empty if it was not measured.
     """
 
     results: Results
@@ -43,6 +45,7 @@ class CodecBench:
     anchor: str
     deltas: tuple[DeltaRow, ...]
     jobs: int
+    memory: Mapping[str, int] = field(default_factory=dict)
 
 
 def bench_codecs(
@@ -84,6 +87,19 @@ def bench_codecs(
     return CodecBench(results, setup, chosen, tuple(delta_rows(results, chosen, method)), jobs)
 
 
+def with_memory(bench: CodecBench) -> CodecBench:
+    """Return a bench with the peak memory of each codec, a few seconds each.
+
+    See :mod:`tessella.eval.codec_bench.memory` for what is counted. Where the system does not say,
+    that is among ``results.missing``.
+    """
+    memory = peak_memory(bench.setup, bench.results)
+    if memory:
+        return replace(bench, memory=memory)
+    missing = {**bench.results.missing, "peak memory": WHY_MISSING}
+    return replace(bench, results=replace(bench.results, missing=missing))
+
+
 def _anchor(wanted: str, entries: Sequence[Entry]) -> str:
     names = list(dict.fromkeys(entry.name for entry in entries))
     if not wanted:
@@ -93,4 +109,4 @@ def _anchor(wanted: str, entries: Sequence[Entry]) -> str:
     return wanted
 
 
-__all__ = ["METRICS", "CodecBench", "bench_codecs"]
+__all__ = ["METRICS", "CodecBench", "bench_codecs", "with_memory"]

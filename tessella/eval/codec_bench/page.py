@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tessella.eval.codec_bench.bench import CodecBench
@@ -45,6 +45,7 @@ def write_bench_page(
         _crop_section(crops, store),
         summary_section(results),
         _time_section(results, bench.jobs),
+        _memory_section(bench.memory),
         measured_section(results),
     ]
     codecs = dict.fromkeys(subject.codec for subject in results.subjects)
@@ -162,6 +163,18 @@ def _time_section(results: Results, jobs: int) -> Section:
         f"codec share counts in each. {shared}"
     )
     return Section("time", "Time", parts, text.strip())
+
+
+def _memory_section(memory: Mapping[str, int]) -> Section | None:
+    if not memory:
+        return None
+    groups = [(codec, (peak / 1e6,)) for codec, peak in memory.items()]
+    text = (
+        "How far a fresh process grew while it loaded the codec, compressed the largest picture at "
+        "the highest quality and decompressed it: resident memory, without the interpreter, torch "
+        "and the pixels that were given."
+    )
+    return Section("memory", "Peak memory", [bars_html(Bars("", ("peak",), groups, "MB"))], text)
 
 
 __all__ = ["write_bench_page"]

@@ -114,19 +114,28 @@ def write_records(results: Results, path: str | Path) -> None:
     _write(path, text + "\n")
 
 
-def write_points(results: Results, path: str | Path) -> None:
-    """Write :func:`rate_point_rows` as CSV; intervals are the columns ``_low`` and ``_high``."""
+def write_points(
+    results: Results, path: str | Path, *, memory: Mapping[str, int] | None = None
+) -> None:
+    """Write :func:`rate_point_rows` as CSV.
+
+    Args:
+        results: of a bench.
+        path: of the file. Intervals are the columns ``_low`` and ``_high``.
+        memory: peak bytes by codec, the column ``memory_bytes``.
+    """
     rows = rate_point_rows(results)
     names = list(dict.fromkeys(name for row in rows for name in row.values))
     bounds = list(dict.fromkeys(name for row in rows for name in row.intervals))
-    head = ["codec", "quality", "dataset", "pictures", "pooled_bpp", *names]
+    head = ["codec", "quality", "dataset", "pictures", "pooled_bpp", "memory_bytes", *names]
     lines: list[list[object]] = [
         [*head, *(f"{n}_{end}" for n in bounds for end in ("low", "high"))]
     ]
     for row in rows:
         values = [row.values.get(name) for name in names]
         ends = [end for name in bounds for end in row.intervals.get(name, (None, None))]
-        start = [row.codec, row.quality, row.dataset, row.pictures, row.pooled_bpp]
+        peak = (memory or {}).get(row.codec)
+        start = [row.codec, row.quality, row.dataset, row.pictures, row.pooled_bpp, peak]
         lines.append([*start, *values, *ends])
     _write(path, _csv(lines))
 

@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 from tessella.codecs.named import codec_named
 from tessella.codecs.tokenizer_codec import TokenizerCodec
@@ -121,8 +122,17 @@ def _start(setup: Setup, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+    Thread(target=_end_with_parent, daemon=True).start()
     global _worker  # noqa: PLW0603  # what the process loaded stays for its next task
     _worker = Worker(setup)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is killed, which leaves it no other sign."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run(task: Task) -> None:
