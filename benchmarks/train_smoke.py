@@ -6,8 +6,8 @@ the codebook is in use: afterwards, over the tokens of crops that the saved mode
 another random stream than those of training.
 
 Usage is the share of codes that occur at all. Levels that share a codebook are counted together;
-groups with a codebook each are counted apart and averaged; groups of one bit are the digits of one
-code. Continuous families have no codebook.
+levels and groups with a codebook each are counted apart and averaged; groups of one bit are the
+digits of one code. Continuous families have no codebook.
 
 A family passes if its loss falls, more than half of its codes are in use and every number of the
 log is finite.
@@ -188,9 +188,17 @@ def codes_in_use(model_folder: Path, images: str) -> float | None:
 
 def usage(found: Sequence[Tokens]) -> float:
     """Return the share of codes that occur; see the module's text."""
-    levels = found[0].layout.levels
-    sizes = levels[0].vocab_sizes
-    indices = torch.cat([level.flatten(0, -2) for tokens in found for level in tokens.levels])
+    levels = [level.vocab_sizes for level in found[0].layout.levels]
+    if len(set(levels)) == 1:
+        return _usage([level for tokens in found for level in tokens.levels], levels[0])
+    apart = [
+        _usage([tokens.levels[i] for tokens in found], sizes) for i, sizes in enumerate(levels)
+    ]
+    return sum(apart) / len(apart)
+
+
+def _usage(maps: Sequence[torch.Tensor], sizes: tuple[int, ...]) -> float:
+    indices = torch.cat([level.flatten(0, -2) for level in maps])
     if set(sizes) == {2} and len(sizes) <= MOST_BITS:
         indices = (indices << torch.arange(len(sizes))).sum(dim=1, keepdim=True)
         sizes = (2 ** len(sizes),)

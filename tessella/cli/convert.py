@@ -15,7 +15,8 @@ from tessella.errors import ConfigError
 def convert(
     family: Annotated[str, typer.Argument(help="A format that `tessella models` lists.")],
     checkpoint: Annotated[
-        Path, typer.Argument(help="A .safetensors, .ckpt, .pt, .pth or .bin file, or a folder.")
+        Path,
+        typer.Argument(help="A .safetensors, .ckpt, .pt, .pth, .bin or .mcquic file, or a folder."),
     ],
     *,
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder to make.")],
@@ -47,6 +48,7 @@ def convert(
     if preset and config:
         raise ConfigError("--preset and --config given; expected one of them")
 
+    from tessella.codecs.entropy.code_frequencies import write_prior_of_frequencies
     from tessella.generation.checkpoints import generator_formats
     from tessella.tokenizers.checkpoints.files import convert_file
 
@@ -56,7 +58,9 @@ def convert(
         return
     if tokenizer is not None:
         raise ConfigError(f"--tokenizer given for {family!r}, which is a tokenizer itself")
-    found = convert_file(family, checkpoint, output, config=sizes)
+    found = convert_file(
+        family, checkpoint, output, config=sizes, finish=write_prior_of_frequencies
+    )
     parameters = sum(p.numel() for p in found.model.parameters())
     typer.echo(
         f"{output}  {found.model.family}  {parameters / 1e6:.2f} M parameters\n"

@@ -71,6 +71,11 @@ class Tokenizer(SavedModel):
         """Whether large pictures are resized or cut inside, so that they are never tiled."""
         return False
 
+    @property
+    def decodes_ragged(self) -> bool:
+        """Whether positions may keep fewer groups than others (see ``LevelLayout.is_ragged``)."""
+        return False
+
     @abstractmethod
     def layout(self, height: int, width: int) -> TokenLayout:
         """Return the layout of the tokens of a picture of that size in pixels."""
@@ -108,6 +113,13 @@ class Tokenizer(SavedModel):
         quantizer's tensors only.
         """
         return dict(self.state_dict())
+
+    def code_frequencies(self) -> tuple[Tensor, ...]:
+        """Return how often training met each code, ``(G, K)`` a level that sum to 1 a group.
+
+        They make an entropy model without any picture. Empty for families that do not count.
+        """
+        return ()
 
     @property
     def space_id(self) -> str:
@@ -195,6 +207,11 @@ class Tokenizer(SavedModel):
                 f"{len(given.levels)} levels given; this tokenizer has {len(full.levels)}"
             )
         for i, (level, whole) in enumerate(zip(given.levels, full.levels, strict=False)):
+            if level.is_ragged and not self.decodes_ragged:
+                raise ShapeError(
+                    f"level {i} keeps fewer groups at some positions than at others; "
+                    f"{self.family} decodes the same number everywhere: truncate the tokens"
+                )
             expected = whole
             if level.groups < whole.groups and whole.ordered == "groups":
                 expected = whole.keep_groups(level.groups)

@@ -224,6 +224,11 @@ class ProgressiveGQ(Tokenizer):
         reach = max(encoder, decoder)
         return -(-reach // _STRIDE) * _STRIDE
 
+    @property
+    def decodes_ragged(self) -> bool:
+        """Positions may keep any number of groups."""
+        return True
+
     def layout(self, height: int, width: int) -> TokenLayout:
         """Return the layout: one level ``(ceil(H/8), ceil(W/8))``, groups ordered."""
         grid = (-(-height // _STRIDE), -(-width // _STRIDE))
@@ -292,10 +297,24 @@ class ProgressiveGQ(Tokenizer):
         return (self.quantizer.latents_to_indices(self.encoder(images)),)
 
     def _decode(self, tokens: Tokens, generator: torch.Generator | None) -> Tensor:
-        indices = tokens.levels[0]
-        state = self.quantizer.indices_to_state(indices).to(self.dtype)
-        kept = torch.full((1,), indices.shape[-1] - 1, device=indices.device)
-        return cast(Tensor, self.decoder(state, kept))
+        """Decode once for each number of groups that occurs, and take its positions from it.
+
+        The decoder was trained with one number everywhere: telling its blocks another one from
+        place to place mixes features that do not belong together.
+        """
+        indices, counts = tokens.levels[0], tokens.group_counts()
+        images: Tensor | None = None
+        for count in counts.unique().tolist():
+            state = self.quantizer.indices_to_state(indices[..., :count]).to(self.dtype)
+            kept = torch.full((1,), count - 1, device=indices.device)
+            decoded = cast(Tensor, self.decoder(state, kept))
+            if images is None:
+                images = decoded
+            else:
+                is_here = (counts == count).repeat_interleave(_STRIDE, 1)
+                is_here = is_here.repeat_interleave(_STRIDE, 2)[:, None]
+                images = torch.where(is_here, decoded, images)
+        return cast(Tensor, images)
 
 
 def _bias(layer: nn.Linear) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +35,12 @@ class Conversion(NamedTuple):
 
 
 def convert_file(
-    family: str, path: Path | str, output: Path | str, *, config: Any = None
+    family: str,
+    path: Path | str,
+    output: Path | str,
+    *,
+    config: Any = None,
+    finish: Callable[[Tokenizer, Path], None] | None = None,
 ) -> Conversion:
     """Convert a checkpoint into a folder with config, weights and a model card.
 
@@ -44,6 +49,7 @@ def convert_file(
         path: the checkpoint, a file or a folder.
         output: the folder to make; it appears complete or not at all.
         config: see :func:`~tessella.tokenizers.checkpoints.base.convert`.
+        finish: adds files to the folder before it appears, such as an entropy prior.
 
     Returns:
         The tokenizer that was saved, and how much of it are moving averages.
@@ -60,6 +66,8 @@ def convert_file(
     with new_folder(output) as made:
         model.save_pretrained(made)
         (made / CARD).write_text(_card(formats()[family], path, found), encoding="utf-8")
+        if finish is not None:
+            finish(model, made)
     return found
 
 

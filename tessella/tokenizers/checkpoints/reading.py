@@ -1,7 +1,7 @@
 """Checkpoint files: safetensors and ``torch.save`` files, never with code from them.
 
-``.pt``, ``.pth``, ``.ckpt`` and ``.bin`` are read with ``weights_only=True``: a file that needs
-anything but tensors and plain containers is refused.
+``.pt``, ``.pth``, ``.ckpt``, ``.bin`` and ``.mcquic`` are read with ``weights_only=True``: a file
+that needs anything but tensors and plain containers is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from tessella.errors import CheckpointError
 
 _SAFE = ".safetensors"
-_PICKLED = (".pt", ".pth", ".ckpt", ".bin")
+_PICKLED = (".pt", ".pth", ".ckpt", ".bin", ".mcquic")
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from tessella.errors import ConfigError, ShapeError
 from tessella.tokenizers.quantizers.base import without_autocast
 from tessella.tokenizers.quantizers.indices import bits_to_index, index_to_signs
+from tessella.tokens import ABSENT
 
 _SATURATION = 2.0  # a bit's cell reaches from 0 to two steps
 _MAX_LOG_STEP = 2.0  # steps adapt by at most e^2 either way
@@ -147,15 +148,22 @@ class SuccessiveGQ(nn.Module):
         return scaled
 
     def indices_to_state(self, indices: Tensor) -> Tensor:
-        """Return the latent ``(..., D)`` of the first ``q <= G`` groups ``(..., q)``."""
+        """Return the latent ``(..., D)`` of the first ``q <= G`` groups ``(..., q)``.
+
+        A position whose last groups are absent gets the latent of those that it has.
+        """
         given = indices.shape[-1]
         if not 1 <= given <= self.groups:
             raise ShapeError(f"{given} groups given; expected 1 to {self.groups}")
         with without_autocast(indices.device):
             shape = (*indices.shape[:-1], self.dim)
             state = torch.zeros(shape, device=indices.device, dtype=torch.float32)
+            is_here = indices != ABSENT
+            is_whole = bool(is_here.all())
             for group in range(given):
                 signs = index_to_signs(indices[..., group], self.group_bits).float()
+                if not is_whole:
+                    signs *= is_here[..., group, None]
                 steps = self._steps(group, state)
                 scaled = signs if steps is None else signs * steps
                 state = state + scaled @ self.synthesis[group]

@@ -30,6 +30,7 @@ from tessella.tokenizers.quantizers import (
     residual_fsq,
     residual_lfq,
 )
+from tessella.tokenizers.quantizers.multi_codebook import MultiCodebookVQ
 
 small = st.integers(1, 4)
 sizes = st.integers(2, 40)
@@ -59,6 +60,7 @@ plain = st.one_of(
         st.lists(levels, min_size=1, max_size=3),
     ),
     st.builds(lambda n, d, k: SharedProductQuantizer(EMAVQ(d, k), n), small, dims, sizes),
+    st.builds(lambda n, d, k: MultiCodebookVQ(n * d, k, n), small, dims, sizes),
     st.builds(residual_lfq, st.integers(1, 6), small),
     st.builds(residual_fsq, levels, st.integers(1, 3)),
 )

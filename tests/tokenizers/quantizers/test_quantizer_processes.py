@@ -24,6 +24,7 @@ from tessella.tokenizers.quantizers import (
     kmeans,
 )
 from tessella.tokenizers.quantizers.distributed import sample_rows
+from tessella.tokenizers.quantizers.multi_codebook import MultiCodebookVQ
 
 SPLIT = (37, 23)  # processes may hold batches of unequal size
 STEPS = 3
@@ -43,11 +44,14 @@ def work(batches: Tensor, seed: int) -> dict[str, Tensor]:
     quantizer = EMAVQ(6, 24, ema=ema)
     shared = ResidualQuantizer([EMAVQ(6, 12, ema=ema)], num_levels=3)
     clustering = ClusteringVQ(6, 24, decay=0.7)
+    multi = MultiCodebookVQ(6, 24, 2, decay=0.2, renew_every=1, dead_below=0.5)
     for batch in batches:
         quantizer(batch, generator=generator)
         shared(batch, generator=generator)
         clustering(batch)
-    for name, module in (("ema", quantizer), ("shared", shared), ("clustering", clustering)):
+        multi(batch, generator=generator)
+    modules = {"ema": quantizer, "shared": shared, "clustering": clustering, "multi": multi}
+    for name, module in modules.items():
         results |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
     results |= entropies(batches[0])
     dropped = ResidualQuantizer([EMAVQ(6, 4) for _ in range(6)], dropout=LevelDropout(min_levels=1))
@@ -126,4 +130,5 @@ def test_local_entropies_are_kept_apart_on_request(results):
 def test_revival_and_dropout_took_place(results):
     _, _, single = results
     assert single["ema.counts"].min() >= 2.5
+    assert all(len(table.unique(dim=0)) < 24 for table in single["multi.codebook"])
     assert len(single["depths"].unique()) > 1
