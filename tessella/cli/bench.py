@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tessella.cli.asking import class_numbers
+from tessella.cli.bench_codecs import codecs
 from tessella.cli.options import Debug, Device, chosen_device, verb
 from tessella.cli.progress import ProgressBar
 from tessella.errors import ConfigError
@@ -93,5 +94,7 @@ def generation(  # noqa: PLR0913  # the options of a verb
     if plot_file is not None:
         plot(records, plot_file)
 
+
+bench.command()(codecs)
 
 __all__ = ["bench"]

@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tessella.errors import CheckpointError, MissingDependencyError
-from tessella.eval.metrics.cmmd import clip_input
 from tessella.eval.weights import find_weights
 
 
@@ -53,6 +52,8 @@ class ClipFeatures(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the embedding of each picture, ``(B, D)``."""
+        from tessella.eval.metrics.cmmd import clip_input
+
         arrays = pixels.permute(0, 2, 3, 1).cpu().numpy()
         images = clip_input([Image.fromarray(array) for array in arrays], self.side)
         device = next(self.network.parameters()).device

@@ -131,7 +131,7 @@ def _akima_slopes(x: Floats, y: Floats) -> Floats:
     change = np.abs(np.diff(m))
     before, after = change[:-2], change[2:]
     total = before + after
-    slopes = (m[3:] + m[:-3]) / 2
+    slopes: Floats = (m[3:] + m[:-3]) / 2
     is_bent = total > _FLAT * total.max()
     mean = (after * m[1:-2] + before * m[2:-1])[is_bent] / total[is_bent]
     slopes[is_bent] = mean

@@ -26,7 +26,7 @@ _LADDERS: Mapping[str, tuple[int, ...]] = MappingProxyType(
         "jpeg-444-progressive": _JPEG,
         "webp": (0, 5, 10, 20, 40, 60, 80),
         "avif": (1, 10, 20, 30, 40, 50, 65),
-        "jp2": (7, 15, 30, 45, 60, 80, 110),
+        "jp2": (7, 15, 30, 45, 60, 85, 120),
         "jxl": (1, 10, 20, 40, 60, 70, 80),
     }
 )

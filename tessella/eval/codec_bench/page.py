@@ -74,8 +74,8 @@ def _delta_section(rows: Sequence[DeltaRow], anchor: str) -> Section | None:
     text = (
         f"BD-rate: how much more rate than {anchor} at equal quality, in the mean over the "
         "qualities that both reach; negative saves rate. BD: how much more quality at equal rate. "
-        "Below each is the share of both ranges that the mean is over; with less than 0.75, "
-        "marked by an exclamation mark, it says little."
+        "Beside each is the share of both ranges that the mean is over; with less than 0.75, "
+        "marked by an exclamation mark, it says little. MS-SSIM in dB is -10 log10(1 - mean)."
     )
     return Section("deltas", "Bjontegaard deltas", parts, text) if parts else None
 
@@ -159,8 +159,8 @@ def _time_section(results: Results, jobs: int) -> Section:
     shared = f"{jobs} processes shared the cores, so times are too long." if jobs > 1 else ""
     text = (
         "Seconds per million pixels, the mean of a codec's points, files written and read in "
-        "memory. Classical codecs use one thread, tokenizers all cores; work that the points of a "
-        f"codec share counts in each. {shared}"
+        "memory. Classical codecs use one thread, tokenizers as many as torch does; work that the "
+        f"points of a codec share counts in each. {shared}"
     )
     return Section("time", "Time", parts, text.strip())
 
