@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 from tessella.eval.results import TokenRecord
 from tessella.eval.token_counts import codebook_statistics
 from tessella.tokens import Tokens
-
-if TYPE_CHECKING:
-    from tessella.eval.metrics.tokens import TokenLanguage
 
 _LARGEST = 1 << 20  # codes of a codebook that is counted
 _PARTS = 64  # codebooks of a tokenizer that are reported
@@ -29,7 +26,7 @@ class TokenUse:
 
     def __init__(self) -> None:
         self._counts: dict[tuple[int, int], NDArray[np.int64]] = {}
-        self._language: TokenLanguage | None = None
+        self._language: Any = None  # a TokenLanguage: torchmetrics is slow to import
         self._spoken: tuple[int, int] | None = None
 
     def add(self, tokens: Tokens) -> None:
