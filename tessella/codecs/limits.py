@@ -18,7 +18,7 @@ class Limits:
     pixels: int = 2**27
     tokens: int = 2**24
     levels: int = 64
-    groups: int = 64
+    groups: int = 256
     channels: int = 4096
     segments: int = 4096
     alphabet: int = 2**24

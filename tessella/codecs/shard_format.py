@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from tessella.codecs.byte_reader import ByteReader, Bytes, uvarint
-from tessella.codecs.container import COLOUR_SRGB, ID_SIZES, PROFILE_ADAPTIVE, PROFILE_RAW
+from tessella.codecs.container import COLOUR_SRGB, ID_SIZES, PROFILE_NETWORK, PROFILE_RAW
 from tessella.codecs.container_errors import (
     BadMagicError,
     ChecksumError,
@@ -145,10 +145,10 @@ def read_header(data: Bytes, limits: Limits) -> ShardHeader:
         raise MalformedError(f"flags {flags:#04x} at byte 5 have reserved bits set")
     space_id = reader.take(ID_SIZES[flags >> 3], "space_id")
     colour, profile = reader.byte("colour"), reader.byte("profile")
-    if colour > 1 or profile > PROFILE_ADAPTIVE:
+    if colour > 1 or profile > PROFILE_NETWORK:
         raise MalformedError(
             f"colour {colour}, profile {profile} before byte {reader.position}; expected at most "
-            f"1 and {PROFILE_ADAPTIVE}"
+            f"1 and {PROFILE_NETWORK}"
         )
     prior_id = reader.take(len(space_id), "prior_id") if profile else b""
     width, height = _read_size(reader, limits)

@@ -304,7 +304,7 @@ class ProgressiveGQ(Tokenizer):
         """
         indices, counts = tokens.levels[0], tokens.group_counts()
         images: Tensor | None = None
-        for count in counts.unique().tolist():
+        for count in counts.flatten().bincount().nonzero().flatten().tolist():
             state = self.quantizer.indices_to_state(indices[..., :count]).to(self.dtype)
             kept = torch.full((1,), count - 1, device=indices.device)
             decoded = cast(Tensor, self.decoder(state, kept))

@@ -68,7 +68,7 @@ class ScalarLatentConfig:
 
     widths: tuple[int, ...] = (48, 128, 160)
     blocks: tuple[int, ...] = (1, 2, 2)
-    slices: tuple[int, ...] = (16, 32, 48, 96, 128)
+    slices: tuple[int, ...] = (16, 32, 48, 96)
     hyper_channels: int = 64
     hyper_width: int = 64
     points: int = 8
@@ -112,7 +112,7 @@ class ScaledLatents(NamedTuple):
     config=ScalarLatentConfig,
     presets=(
         Preset(
-            "scalar-latent-f16-c320",
+            "scalar-latent-f16-c192",
             ScalarLatentConfig(),
             paper="1802.01436, 2003.02012, 2203.10886",
             note="to be trained together with its prior",
@@ -319,7 +319,7 @@ class ScalarLatentTokenizer(Tokenizer):
         return self._levels(quality, hyper, latents)
 
     def _levels(self, quality: Tensor, hyper: Tensor, latents: Tensor) -> tuple[Tensor, ...]:
-        slices = torch.split(latents + LATENT_RANGE, self.config.slices, dim=1)
+        slices = torch.split(latents + LATENT_RANGE, list(self.config.slices), dim=1)
         last = (hyper + HYPER_RANGE, *slices)
         return (quality[..., None], *(level.long().permute(0, 2, 3, 1) for level in last))
 

@@ -93,9 +93,9 @@ class OptimizerSection:
     Args:
         lr: largest learning rate.
         final_lr: learning rate at the end.
-        schedule: how it gets there: ``cosine``; or ``linear``, after a plateau of 5 % of the steps
-            that follow the warm-up, as for VAR.
+        schedule: how it gets there: ``cosine``; or ``linear``, after a plateau, as for VAR.
         warmup: steps of linear warm-up.
+        plateau: share of the steps after the warm-up that the full rate is kept for, if linear.
         betas: decay rates of AdamW's averages.
         weight_decay: of tensors with two or more axes; biases and scales are not decayed.
         lr_multipliers: factor of the learning rate by prefix of the parameter's name; the longest
@@ -107,6 +107,7 @@ class OptimizerSection:
     final_lr: float = 2e-6
     schedule: Literal["cosine", "linear"] = "cosine"
     warmup: int = 200
+    plateau: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 1e-4
     lr_multipliers: dict[str, float] = field(default_factory=dict)
@@ -115,6 +116,8 @@ class OptimizerSection:
     def __post_init__(self) -> None:
         for name in ("lr", "final_lr", "warmup", "weight_decay", "clip"):
             _at_least(f"optimizer.{name}", getattr(self, name), 0)
+        if not 0 <= self.plateau < 1:
+            raise ConfigError(f"optimizer.plateau={self.plateau} given; expected 0 to below 1")
         for prefix, factor in self.lr_multipliers.items():
             _at_least(f"optimizer.lr_multipliers.{prefix}", factor, 0)
         if not all(0 <= beta < 1 for beta in self.betas):

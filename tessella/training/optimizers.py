@@ -12,8 +12,6 @@ from tessella.config import nearest
 from tessella.errors import CheckpointError, ConfigError
 from tessella.training.config import OptimizerSection
 
-_PLATEAU = 0.05  # share of the steps after the warm-up at the full rate
-
 
 def make_optimizer(model: nn.Module, settings: OptimizerSection) -> torch.optim.AdamW:
     """Group the parameters by learning-rate multiplier and decay; freeze those of multiplier 0.
@@ -66,7 +64,7 @@ def learning_rate(step: int, *, steps: int, settings: OptimizerSection) -> float
     warm = min(1.0, (step + 1) / max(settings.warmup, 1))
     if settings.schedule == "linear":
         done = (step - settings.warmup) / max(steps - settings.warmup, 1)
-        left = min(1.0, (1 - done) / (1 - _PLATEAU))
+        left = min(1.0, (1 - done) / (1 - settings.plateau))
     else:
         left = 0.5 + 0.5 * math.cos(math.pi * min(step / steps, 1.0))
     return warm * (settings.final_lr + (settings.lr - settings.final_lr) * left)

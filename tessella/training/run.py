@@ -12,6 +12,7 @@ from tessella.training.calibration import write_prior
 from tessella.training.config import TrainingConfig
 from tessella.training.config_file import load_config, read_config
 from tessella.training.generators.config import SECTION
+from tessella.training.latent.config import SECTION as RATE_SECTION
 from tessella.training.model_card import MODEL_CARD, model_card
 from tessella.training.outputs import (
     CONFIG,
@@ -42,7 +43,7 @@ def train(
 
     Args:
         config: a shipped name such as ``progressive_gq_f8``, a YAML file, or a mapping; one with a
-            section ``generator`` trains a generator.
+            section ``generator`` trains a generator, one with a section ``rate`` scalar latents.
         overrides: ``key=value`` with dotted keys, such as ``trainer.steps=1000``.
         progress: draw a progress bar on standard error instead of logging lines; by default when
             that is a terminal.
@@ -60,6 +61,10 @@ def train(
         from tessella.training.generators.run import load_generator_config, train_generator
 
         return train_generator(load_generator_config(data, overrides), progress=progress)
+    if RATE_SECTION in data:
+        from tessella.training.latent.run import load_latent_config, train_latents
+
+        return train_latents(load_latent_config(data, overrides), progress=progress)
     settings = load_config(data, overrides)
     if not settings.data.train_sources:
         raise ConfigError(

@@ -12,7 +12,9 @@ from tessella.configs import config_names, find_config
 from tessella.errors import ConfigError
 from tessella.tokenizers.registry import all_presets, families, family
 from tessella.training import load_config
-from tessella.training.config_file import parse_yaml, tokenizer_config
+from tessella.training.config_file import parse_yaml, read_config, tokenizer_config
+from tessella.training.latent.config import SECTION, load_latent_config
+from tessella.training.latent.model import RatedTokenizer
 from tessella.training.losses import ReconstructionLoss
 
 assert tessella.tokenizers  # importing it fills the registry
@@ -29,6 +31,11 @@ def _of_tokenizers() -> list[str]:
         if data.get("model", {}).get("family") in families():
             names.append(name)
     return names
+
+
+def _of_latents() -> list[str]:
+    """Names of the configurations that train scalar latents."""
+    return [name for name in config_names() if SECTION in read_config(name)]
 
 
 @pytest.mark.parametrize("name", _of_tokenizers())
@@ -50,7 +57,21 @@ def test_a_shipped_configuration_builds_its_model_at_full_size(name: str) -> Non
 def test_every_published_size_has_a_configuration() -> None:
     published = {name for name in all_presets() if not name.endswith("-tiny")}
     configured = {load_config(name).model.preset for name in _of_tokenizers()}
+    configured |= {name.replace("_", "-") for name in _of_latents()}
     assert published - configured == ENCODERS
+
+
+@pytest.mark.parametrize("name", _of_latents())
+def test_a_configuration_of_scalar_latents_builds_its_model(name: str) -> None:
+    settings = load_latent_config(read_config(name))
+    _, preset = all_presets()[name.replace("_", "-")]
+    assert settings.model.tokenizer == preset.config
+    assert settings.trainer.output == f"runs/{name}"
+    with torch.device("meta"):
+        model = RatedTokenizer(settings.model.tokenizer, settings.model.prior)
+    names = [parameter for parameter, _ in model.named_parameters()]
+    prefixes = settings.optimizer.lr_multipliers
+    assert all(any(n.startswith(prefix) for n in names) for prefix in prefixes)
 
 
 @pytest.mark.parametrize("preset", sorted(ENCODERS))

@@ -1,0 +1,1 @@
+"""The entropy prior of scalar latents: what was decoded before says what to expect next."""

@@ -1,0 +1,1 @@
+"""Training of scalar latents together with their prior, for rate and distortion."""
