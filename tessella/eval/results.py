@@ -7,6 +7,7 @@ stored beside them, so the two cannot disagree.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -59,6 +60,11 @@ class SetInfo:
     digest: str
     canvas: int = 0
     engine: str = ""
+
+    @property
+    def engine_title(self) -> str:
+        """The engine with eight digits of each digest, for headings."""
+        return re.sub(r"(sha256:[0-9a-f]{8})[0-9a-f]+", r"\1", self.engine)
 
 
 @dataclass(frozen=True, slots=True)

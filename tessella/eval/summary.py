@@ -253,7 +253,7 @@ def text_table(results: Results) -> str:
     blocks = []
     for info in results.sets:
         rows = set_rows(results, info)
-        engine = f", judged by {info.engine}" if info.engine else ""
+        engine = f", judged by {info.engine_title}" if info.engine else ""
         head = f"{info.name}: {info.count} pictures{engine}"
         blocks.append("\n".join([head, *_lines(rows)]))
     missing = [f"not measured: {names}: {why}" for names, why in missing_groups(results).items()]

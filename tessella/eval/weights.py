@@ -172,12 +172,18 @@ def _download(name: str) -> Path:
     return target
 
 
+def _from_home(path: Path) -> str:
+    """Write a path as a person would, whose name reports need not show."""
+    home = Path.home()
+    return f"~/{path.relative_to(home).as_posix()}" if home in path.parents else str(path)
+
+
 def _message(name: str, reason: str) -> str:
     published = PUBLISHED[name]
     place = (
         f"Hugging Face's cache (repository {published.repository})"
         if published.repository
-        else str(cache_folder())
+        else _from_home(cache_folder())
     )
     return (
         f"{published.needed_by} need the weights file {published.file!r}: {reason}. Get it from "

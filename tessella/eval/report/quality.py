@@ -113,7 +113,7 @@ def summary_section(results: Results) -> Section:
 
 def _set_title(info: SetInfo) -> str:
     canvas = f" on a canvas of {info.canvas}" if info.canvas else ""
-    engine = f", engine {info.engine}" if info.engine else ""
+    engine = f", engine {info.engine_title}" if info.engine else ""
     return f"{info.name}: {info.count:,} pictures{canvas}{engine}"
 
 
@@ -167,7 +167,9 @@ def size_section(results: Results, colors: SubjectColors) -> Section | None:
             if ours:
                 loose = f" Loose: {described('loose')}." if what == "words" else ""
                 caption = (
-                    f"{verb} {info.engine or 'an unnamed engine'}. " + _bound(ours, what) + loose
+                    f"{verb} {info.engine_title or 'an unnamed engine'}. "
+                    + _bound(ours, what)
+                    + loose
                 )
                 chart = _size_chart(_set_title(info), ours, metrics, x_label, colors, caption)
                 parts.append(chart_html(chart))
