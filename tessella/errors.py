@@ -24,6 +24,10 @@ class TokenFileError(TessellaError, ValueError):
     """A token file is damaged, hostile, truncated or needs something that is not here."""
 
 
+class TargetError(TessellaError, ValueError):
+    """No file of a picture has the size or the quality that was asked for."""
+
+
 class CheckpointError(TessellaError, ValueError):
     """Weights are missing, foreign, truncated or do not fit the model."""
 
@@ -43,6 +47,7 @@ __all__ = [
     "MissingWeightsError",
     "PictureError",
     "ShapeError",
+    "TargetError",
     "TessellaError",
     "TokenFileError",
 ]

@@ -18,6 +18,8 @@ from tessella.errors import ShapeError
 
 OrderedAxis = Literal["none", "groups", "length"]
 
+ABSENT = -1  # stands where a position of a ragged level keeps fewer groups than others
+
 _CONTINUOUS_BITS = 32
 
 
@@ -30,12 +32,15 @@ class LevelLayout:
         vocab_sizes: alphabet of each of the ``G`` groups; empty for a continuous level.
         channels: ``C`` of a continuous level; 0 for a discrete one.
         ordered: the axis whose tail may be dropped: ``"groups"``, ``"length"`` or ``"none"``.
+        is_ragged: whether positions may keep fewer groups than others. Where they do, their last
+            groups are :data:`ABSENT`; the first group is always there.
     """
 
     grid: tuple[int, ...]
     vocab_sizes: tuple[int, ...] = ()
     channels: int = 0
     ordered: OrderedAxis = "none"
+    is_ragged: bool = False
 
     def __post_init__(self) -> None:
         if len(self.grid) not in (1, 2) or min(self.grid) < 1:
@@ -51,6 +56,8 @@ class LevelLayout:
             raise ShapeError(f"ordered={self.ordered!r} given; expected none, groups or length")
         if self.ordered == "length" and len(self.grid) != 1:
             raise ShapeError(f"ordered='length' needs a sequence grid (n,); {self.grid} given")
+        if self.is_ragged and (self.channels or self.ordered != "groups"):
+            raise ShapeError(f"{self} is ragged; only discrete levels of ordered groups can be")
 
     @property
     def is_continuous(self) -> bool:
@@ -205,6 +212,15 @@ class Tokens:
         return self._layout.bits
 
     @property
+    def num_values(self) -> int:
+        """Number of values of a picture, without absent ones; the mean over a ragged batch."""
+        missing = 0
+        for tensor, level in zip(self._levels, self._layout.levels, strict=True):
+            if level.is_ragged:
+                missing += int((tensor == ABSENT).sum())
+        return self._layout.num_values - missing // max(self.batch_size, 1)
+
+    @property
     def device(self) -> torch.device:
         """The device of the levels."""
         return self._levels[0].device
@@ -261,6 +277,48 @@ class Tokens:
             kept.append(tensor[..., : level.groups])
         return Tokens(kept, layout)
 
+    def group_counts(self) -> torch.Tensor:
+        """Return how many groups (or channels) each position of the first level keeps.
+
+        Returns:
+            ``(B, *grid)`` int64, from 1 to G; all G unless the level is ragged.
+        """
+        level = self._levels[0]
+        if self._layout.levels[0].is_ragged:
+            return (level != ABSENT).sum(dim=-1)
+        return torch.full(level.shape[:-1], level.shape[-1], device=level.device)
+
+    def keep_groups(self, counts: torch.Tensor) -> Tokens:
+        """Keep the first few groups of each position; the rest become :data:`ABSENT`.
+
+        Args:
+            counts: ``(B, *grid)`` or ``(*grid)`` integers, 1 to G; a position that keeps fewer
+                already stays as it is.
+
+        Raises:
+            ShapeError: if there is more than one level, its groups are not ordered or continuous,
+                or the counts do not fit.
+        """
+        level = self._layout.levels[0]
+        if len(self._levels) > 1 or level.is_continuous or level.ordered != "groups":
+            raise ShapeError(
+                f"counts of groups given for {self!r}; expected one discrete level whose groups "
+                "are ordered"
+            )
+        fits = tuple(counts.shape) in (level.grid, (len(self), *level.grid))
+        is_count = not counts.is_floating_point() and bool((counts >= 1).all())
+        if not fits or not is_count or int(counts.max()) > level.groups:
+            raise ShapeError(
+                f"counts of shape {tuple(counts.shape)} given; expected {level.grid} integers "
+                f"from 1 to {level.groups}"
+            )
+        most = int(counts.max())
+        index = torch.arange(most, device=self.device)
+        is_kept = index < counts.to(self.device)[..., None]
+        values = torch.where(is_kept, self._levels[0][..., :most], ABSENT)
+        ragged = replace(level.keep_groups(most), is_ragged=True)
+        return Tokens((values,), replace(self._layout, levels=(ragged,)))
+
     def flatten(self) -> torch.Tensor:
         """Return one sequence ``(B, num_values)``: level by level, raster order, group innermost.
 
@@ -310,7 +368,13 @@ class Tokens:
                     raise ShapeError(f"level {i} holds values that are not finite")
                 continue
             sizes = torch.tensor(level.vocab_sizes, device=tensor.device)
-            bad = ((tensor < 0) | (tensor >= sizes)).flatten(0, -2).any(dim=0)
+            bad = (tensor < 0) | (tensor >= sizes)
+            if level.is_ragged:  # absent is every group after an absent one, but not the first
+                is_absent = tensor == ABSENT
+                bad &= ~is_absent
+                bad[..., 0] |= is_absent[..., 0]
+                bad[..., 1:] |= is_absent[..., :-1] & ~is_absent[..., 1:]
+            bad = bad.flatten(0, -2).any(dim=0)
             if bool(bad.any()):
                 group = int(bad.int().argmax())
                 raise ShapeError(
@@ -331,4 +395,4 @@ def _checked_level(i: int, tensor: torch.Tensor, level: LevelLayout, batch: int)
     return tensor if level.is_continuous else tensor.to(torch.int64)
 
 
-__all__ = ["LevelLayout", "OrderedAxis", "TokenLayout", "Tokens"]
+__all__ = ["ABSENT", "LevelLayout", "OrderedAxis", "TokenLayout", "Tokens"]

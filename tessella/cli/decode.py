@@ -91,7 +91,7 @@ def _decode(settings: _Settings, task: Task, on_tile: OnTile | None) -> Outcome:
     else:
         save_image(prepare(task.target), pixels)
     height, width = pixels.shape[:2]
-    count = spaced(tokens.layout.num_values)
+    count = spaced(tokens.num_values)
     line = f"{task.target or task.source.name}  {width}x{height}  {count} tokens"
     note = ""
     if found.is_truncated:

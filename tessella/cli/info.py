@@ -107,6 +107,8 @@ def _file_rows(file: FileDescription) -> list[tuple[str, str]]:
     rows += [(f"level {i}", text) for i, text in enumerate(file.levels)] or [
         ("levels", "known to the model only")
     ]
+    if file.kept:
+        rows.append(("kept", file.kept))
     if file.tokens is not None and file.raw_bits is not None:
         share = 8 * file.size / file.raw_bits
         raw = size(round(file.raw_bits / 8))

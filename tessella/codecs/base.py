@@ -27,12 +27,14 @@ class Qualities:
         highest: the most faithful one.
         default: what is taken where none is given.
         meaning: what the number says, in words.
+        is_even: whether bytes grow evenly with it, so that interpolation finds a size quickly.
     """
 
     lowest: int
     highest: int
     default: int
     meaning: str
+    is_even: bool = False
 
     def __contains__(self, quality: int) -> bool:
         return self.lowest <= quality <= self.highest

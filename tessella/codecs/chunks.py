@@ -1,7 +1,8 @@
 """Optional chunks of a token file: caption, class, colour profile, EXIF, metadata and so on.
 
 A chunk is a name of four ASCII letters or digits and its bytes. A reader may ignore a name whose
-first letter is upper-case; it must refuse an unknown name that starts otherwise.
+first letter is upper-case; it must refuse an unknown name that starts otherwise. One such name is
+known: ``kept``, see :mod:`tessella.codecs.group_counts`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from tessella.codecs.limits import DEFAULT_LIMITS, Limits
 
 Chunks = tuple[tuple[str, bytes], ...]
 
+KEPT = "kept"  # how many groups each position keeps; without it the segments mean nothing
+
+MOST_SIDE = 7  # tiles of 2^7 x 2^7 positions
 _JSON_CHUNKS = ("META", "ENVR")
 
 
@@ -55,7 +59,7 @@ def read_chunks(reader: ByteReader, limits: Limits) -> Chunks:
 def _checked_name(raw: bytes, offset: int) -> str:
     if not (raw.isalnum() and raw.isascii()):
         raise MalformedError(f"chunk name {raw!r} at byte {offset}; expected 4 letters or digits")
-    if not raw[:1].isupper():
+    if not raw[:1].isupper() and raw != KEPT.encode():
         raise UnsupportedVersionError(
             f"chunk {raw.decode()} at byte {offset} is mandatory and unknown here; "
             "a newer version of the library may read it"
@@ -66,6 +70,11 @@ def _checked_name(raw: bytes, offset: int) -> str:
 def _check_content(name: str, data: bytes, offset: int, limits: Limits) -> None:
     if name == "SEED" and len(data) != 4:
         raise MalformedError(f"chunk SEED at byte {offset} has {len(data)} bytes; expected 4")
+    if name == KEPT and (not data or data[0] > MOST_SIDE):
+        raise MalformedError(
+            f"chunk kept at byte {offset} begins with {data[:1].hex() or 'nothing'}; expected a "
+            f"side of tiles from 0 to {MOST_SIDE}"
+        )
     if name == "CAPT":
         try:
             data.decode("utf-8")
@@ -105,4 +114,17 @@ def read_json(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
         raise MalformedError(f"not UTF-8 JSON: {error}") from error
 
 
-__all__ = ["Chunks", "read_chunks", "read_json", "write_chunks"]
+def is_mandatory(name: str) -> bool:
+    """Return whether a reader that does not know a chunk must refuse the file."""
+    return not name[:1].isupper()
+
+
+__all__ = [
+    "KEPT",
+    "MOST_SIDE",
+    "Chunks",
+    "is_mandatory",
+    "read_chunks",
+    "read_json",
+    "write_chunks",
+]

@@ -31,7 +31,7 @@ from tessella.codecs.limits import DEFAULT_LIMITS, Limits
 from tessella.codecs.stored_layout import StoredLayout, split_parts
 
 MAGIC = b"\x8eTOK"
-VERSION = 0x10
+VERSION = 0x10  # a file with a mandatory chunk says 0x11
 COLOUR_SRGB = 0
 COLOUR_GREY = 1
 PROFILE_RAW = 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tessella.codecs.byte_reader import Bytes, uvarint
-from tessella.codecs.chunks import write_chunks
+from tessella.codecs.chunks import is_mandatory, write_chunks
 from tessella.codecs.container import (
     FLAG_CENTRED,
     FLAG_CRCS,
@@ -74,9 +74,10 @@ def _write_start(header: TokenFileHeader) -> bytes:
         | FLAG_LAYOUT * (header.layout is not None)
         | FLAG_CENTRED * header.is_centred
     )
+    is_newer = any(is_mandatory(name) for name, _ in header.chunks)
     return b"".join(
         (
-            MAGIC + bytes((VERSION, flags)) + header.space_id,
+            MAGIC + bytes((VERSION + is_newer, flags)) + header.space_id,
             uvarint(header.width) + uvarint(header.height),
             bytes((header.colour, header.profile)) + header.prior_id,
         )

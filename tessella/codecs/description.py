@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tessella.codecs.chunks import KEPT
 from tessella.codecs.container import VERSION, TokenFileHeader, parse
 from tessella.codecs.limits import DEFAULT_LIMITS, Limits
 from tessella.codecs.stored_layout import Part, StoredLevel, split_parts
 from tessella.hub import find
+
+if TYPE_CHECKING:
+    from tessella.codecs.group_counts import Counts
 
 PROFILES = ("raw", "static", "adaptive", "exact context", "device-bound")
 _COLOURS = ("sRGB", "grey")
@@ -56,6 +60,7 @@ class FileDescription:
         chunks: name and bytes of optional chunks.
         is_truncated: whether the file ends early.
         is_verified: whether checksums cover all that is here.
+        kept: how many groups positions of the whole file keep, where that differs; else empty.
     """
 
     size: int
@@ -76,6 +81,7 @@ class FileDescription:
     chunks: tuple[tuple[str, int], ...]
     is_truncated: bool
     is_verified: bool
+    kept: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -93,6 +99,7 @@ def describe(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> FileDescription
     levels = header.layout.levels if header.layout else ()
     record = find(header.space_id, may_load=False) if any(header.space_id) else None
     pixels = header.width * header.height
+    counts = _counts(header, levels)
     return FileDescription(
         size=len(data),
         header_size=header.size,
@@ -106,12 +113,45 @@ def describe(data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> FileDescription
         profile=PROFILES[header.profile],
         prior_id=header.prior_id.hex(),
         levels=tuple(_level(level) for level in levels),
-        tokens=sum(level.positions * level.groups for level in levels) if levels else None,
-        raw_bits=sum(map(_raw_bits, levels)) if levels else None,
+        tokens=_num_tokens(levels, counts),
+        raw_bits=_raw_bits_of(levels, counts),
         segments=tuple(_segments(header, levels, len(file.segments))),
         chunks=tuple((name, len(content)) for name, content in header.chunks),
         is_truncated=file.is_truncated,
         is_verified=file.is_verified,
+        kept=_kept(counts, dict(header.chunks).get(KEPT, b"")),
+    )
+
+
+def _counts(header: TokenFileHeader, levels: tuple[StoredLevel, ...]) -> Counts | None:
+    data = dict(header.chunks).get(KEPT)
+    if data is None or not levels:
+        return None
+    from tessella.codecs.group_counts import read_counts  # needs numpy
+
+    return read_counts(data, levels[0])
+
+
+def _num_tokens(levels: tuple[StoredLevel, ...], counts: Counts | None) -> int | None:
+    if counts is not None:
+        return int(counts.sum())
+    return sum(level.positions * level.groups for level in levels) if levels else None
+
+
+def _raw_bits_of(levels: tuple[StoredLevel, ...], counts: Counts | None) -> float | None:
+    if counts is not None:
+        widths = enumerate(map(math.log2, levels[0].vocab_sizes))
+        return sum(width * int((counts > g).sum()) for g, width in widths)
+    return sum(map(_raw_bits, levels)) if levels else None
+
+
+def _kept(counts: Counts | None, data: bytes) -> str:
+    if counts is None:
+        return "unlike numbers of groups, known to the model only" if data else ""
+    side = 1 << data[0]
+    return (
+        f"{counts.min()} to {counts.max()} groups, {counts.mean():.2f} on average, in tiles of "
+        f"{side} x {side} positions"
     )
 
 

@@ -25,7 +25,7 @@ from tessella.codecs.token_coding import (
 )
 from tessella.codecs.token_levels import Levels, stored_levels, to_tokens, token_layout
 from tessella.codecs.token_space import Resolver, TokenSpace
-from tessella.errors import ConfigError
+from tessella.errors import ConfigError, ShapeError
 from tessella.tokens import TokenLayout, Tokens
 
 
@@ -88,6 +88,11 @@ class TokenShardWriter(Closing):
                 f"{self._tokenizer_id[:16]!r}"
             )
         coded = encode_tokens(tokens, self._space, self._options)
+        if coded.chunks:
+            raise ShapeError(
+                "tokens that keep fewer groups at some positions given; a shard holds whole ones: "
+                "write a token file, or truncate them"
+            )
         height, width = tokens.layout.image_size
         layout = self._record_layout(coded.levels, (height, width))
         return self._writer.add(key, coded.segments, size=(width, height), layout=layout)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tessella.codecs.base import Codec
+from tessella.codecs.base import Codec, Qualities
 from tessella.images import Picture, Pixels
 
 _LOOK_AHEAD = 3  # qualities above the crossing
@@ -49,6 +49,11 @@ class SizeSearch:
     def __init__(self, codec: Codec, picture: Picture | Pixels) -> None:
         self._prepared = codec.prepare(picture)
         self._files: dict[int, bytes] = {}
+
+    @property
+    def qualities(self) -> Qualities:
+        """Those of this picture."""
+        return self._prepared.qualities
 
     def at(self, quality: int) -> bytes:
         """Return the file of a quality.

@@ -13,13 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tessella.codecs.byte_reader import Bytes
-from tessella.codecs.container import PROFILE_ADAPTIVE, TokenFile, TokenFileHeader, parse
+from tessella.codecs.chunks import KEPT
+from tessella.codecs.container import PROFILE_NETWORK, TokenFile, TokenFileHeader, parse
 from tessella.codecs.container_errors import (
+    MalformedError,
     TruncatedError,
     UnknownModelError,
     UnsupportedVersionError,
 )
 from tessella.codecs.container_writer import write
+from tessella.codecs.group_counts import Counts, read_counts
 from tessella.codecs.layout_choice import find_levels
 from tessella.codecs.limits import DEFAULT_LIMITS, Limits
 from tessella.codecs.stored_layout import Part, Run, split_parts
@@ -88,7 +91,7 @@ def pack(
         prior.identity[: options.id_bytes] if prior else b"",
         layout=coded.layout,
         digest=coded.digest,
-        chunks=options.chunks,
+        chunks=(*coded.chunks, *options.chunks),
     )
     return write(header, coded.segments, limits=options.limits)
 
@@ -137,9 +140,9 @@ def unpack(
     header = file.header
     if header.is_centred:
         raise UnsupportedVersionError("flag bit 6 at byte 5: centred padding is not supported")
-    if header.profile > PROFILE_ADAPTIVE:
+    if header.profile > PROFILE_NETWORK:
         raise UnsupportedVersionError(
-            f"entropy profile {header.profile} needs a generator; this version decodes 0 to 2"
+            f"entropy profile {header.profile} needs a generator; this version decodes 0 to 3"
         )
     is_named = any(header.space_id)
     space = resolver(header.space_id, header.prior_id) if resolver and is_named else None
@@ -154,6 +157,7 @@ def unpack(
     if len(header.lengths) == 1:
         parts = [join(parts)]
     name = space.space_id if space else header.space_id.hex() if is_named else ""
+    counts = kept_groups(header, levels)
     if file.is_truncated and recover:
         return _recovered(file, levels, parts, space, name)
     count = len(file.segments)
@@ -166,17 +170,33 @@ def unpack(
     kept = levels
     if file.is_truncated:
         kept = truncate_levels(levels, parts[count - 1])
-    arrays = decode_segments(kept, parts, file.segments, header.profile, prior, limits)
+    arrays = decode_segments(kept, parts, file.segments, header.profile, prior, limits, counts)
     if not file.is_truncated:
         check_digest(header.digest, parts, arrays)
-    tokens = to_tokens(arrays, kept, token_layout(kept, size, name))
+    layout = token_layout(kept, size, name, is_ragged=counts is not None)
+    tokens = to_tokens(arrays, kept, layout)
     return UnpackedTokens(tokens, header, file.is_truncated, True, count, len(parts))
+
+
+def kept_groups(header: TokenFileHeader, levels: Levels) -> Counts | None:
+    """Return how many groups each position of a whole file keeps; None for all.
+
+    Raises:
+        TokenFileError: if what the file says about it is damaged or does not fit its layout.
+    """
+    data = dict(header.chunks).get(KEPT)
+    if data is None:
+        return None
+    if len(levels) > 1:
+        raise MalformedError(f"chunk kept in a file of {len(levels)} levels; expected one level")
+    return read_counts(data, levels[0])
 
 
 def _recovered(
     file: TokenFile, levels: Levels, coarse: list[Part], space: TokenSpace | None, name: str
 ) -> UnpackedTokens:
     header = file.header
+    counts = kept_groups(header, levels)
     fine = _fine_parts(levels)
     arrays, certain = certain_parts(
         levels,
@@ -185,6 +205,7 @@ def _recovered(
         [*file.segments, file.partial],
         header.profile,
         space.prior if space else None,
+        counts,
     )
     if certain == 0:
         raise TruncatedError(
@@ -196,7 +217,7 @@ def _recovered(
         array[: level.positions, : level.groups].copy()
         for array, level in zip(arrays, kept, strict=False)
     ]
-    tokens = to_tokens(cut, kept, token_layout(kept, size, name))
+    tokens = to_tokens(cut, kept, token_layout(kept, size, name, is_ragged=counts is not None))
     is_verified = file.is_verified and not file.partial
     return UnpackedTokens(tokens, header, True, is_verified, certain, len(fine))
 
@@ -207,4 +228,4 @@ def _fine_parts(levels: Levels) -> Sequence[Part]:
     return split_parts(levels)
 
 
-__all__ = ["UnpackedTokens", "pack", "space_prefix", "unpack"]
+__all__ = ["UnpackedTokens", "kept_groups", "pack", "space_prefix", "unpack"]

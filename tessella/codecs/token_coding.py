@@ -11,18 +11,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from tessella.codecs.chunks import Chunks
-from tessella.codecs.container import PROFILE_ADAPTIVE, PROFILE_RAW, PROFILE_STATIC
+from tessella.codecs.chunks import KEPT, Chunks
+from tessella.codecs.container import (
+    PROFILE_ADAPTIVE,
+    PROFILE_NETWORK,
+    PROFILE_RAW,
+    PROFILE_STATIC,
+)
 from tessella.codecs.container_errors import (
     ChecksumError,
     MalformedError,
     UnknownModelError,
 )
 from tessella.codecs.entropy.adaptive import AdaptiveCoder
+from tessella.codecs.entropy.latent.coder import LatentCoder
 from tessella.codecs.entropy.prior import Prior
 from tessella.codecs.entropy.raw import RawCoder
 from tessella.codecs.entropy.segments import SegmentCoder, run_values
 from tessella.codecs.entropy.static import StaticCoder
+from tessella.codecs.group_counts import Counts, write_counts
 from tessella.codecs.layout_choice import choose_layout
 from tessella.codecs.limits import DEFAULT_LIMITS, Limits
 from tessella.codecs.stored_layout import Part, StoredLayout, split_parts
@@ -36,7 +43,7 @@ from tessella.codecs.token_levels import (
 )
 from tessella.codecs.token_space import TokenSpace
 from tessella.errors import ConfigError
-from tessella.tokens import TokenLayout, Tokens
+from tessella.tokens import ABSENT, TokenLayout, Tokens
 
 Split = Literal["auto", "parts", "single"]
 
@@ -50,8 +57,10 @@ class PackOptions:
     """How to write tokens.
 
     Args:
-        profile: 0 raw, 1 static, 2 adaptive; None picks 2 where it pays, 1 with a prior, else 0.
-        split: one segment a part ("parts"), one in all ("single"), or parts unless they are tiny.
+        profile: 0 raw, 1 static, 2 adaptive, 3 by a network; None picks 3 where the prior has one,
+            2 where it pays, 1 with a prior, else 0.
+        split: one segment a part ("parts"), one in all ("single"), or parts unless they are tiny or
+            coded by a network.
         id_bytes: stored prefix of identities: 4, 8, 16 or 32 bytes.
         exponent: e of the quantisation ``round(x 2^e)`` of continuous levels; None takes what the
             tokenizer prefers, or 8 without one.
@@ -82,6 +91,7 @@ class CodedTokens:
         profile: entropy profile of the segments.
         segments: their bytes.
         digest: CRC-32 of all tokens in coding order, if asked for.
+        chunks: those that the tokens need.
     """
 
     levels: Levels
@@ -89,6 +99,7 @@ class CodedTokens:
     profile: int
     segments: list[bytes]
     digest: int | None
+    chunks: Chunks = ()
 
     @property
     def size(self) -> int:
@@ -122,7 +133,7 @@ def _encoded(
         exponent = space.exponent if space else DEFAULT_EXPONENT
     levels, arrays = to_arrays(tokens, exponent, prior)
     parts = split_parts(levels)
-    if not _is_split(tokens, parts, options.split):
+    if not _is_split(tokens, parts, options.split, profile):
         parts = [join(parts)]
     coder = _coder(profile, levels, arrays, prior, options.limits)
     return CodedTokens(
@@ -131,24 +142,40 @@ def _encoded(
         profile,
         [coder.encode(part) for part in parts],
         digest(parts, arrays) if options.has_digest else None,
+        _count_chunk(tokens, levels),
     )
+
+
+def _count_chunk(tokens: Tokens, levels: Levels) -> Chunks:
+    """Return the chunk that says how many groups each position keeps, if not all keep all."""
+    counts = tokens.group_counts()[0].cpu().numpy()
+    if int(counts.min()) == levels[0].groups:
+        return ()
+    height, width = (1, *levels[0].grid)[-2:]
+    return ((KEPT, write_counts(counts.reshape(height, width), levels[0].groups)),)
 
 
 def choose_profile(layout: TokenLayout, prior: Prior | None, asked: int | None) -> int:
     """Return the entropy profile to write: the one asked for, or what pays for such tokens."""
-    if asked not in (None, PROFILE_RAW, PROFILE_STATIC, PROFILE_ADAPTIVE):
-        raise ConfigError(f"profile={asked} given; this version writes 0, 1 and 2")
+    if asked not in (None, PROFILE_RAW, PROFILE_STATIC, PROFILE_ADAPTIVE, PROFILE_NETWORK):
+        raise ConfigError(f"profile={asked} given; this version writes 0 to 3")
     if asked and prior is None:
         raise ConfigError(f"profile={asked} given without a prior; give one or use profile 0")
+    if asked == PROFILE_NETWORK and prior and prior.latent_model is None:
+        raise ConfigError("profile=3 given with a prior that has no network; use another profile")
     if asked is not None or prior is None:
         return asked or PROFILE_RAW
+    if prior.latent_model is not None:
+        return PROFILE_NETWORK
     has_model = prior.bit_model is not None and prior.bit_model.suits(stored_levels(layout))
     pays = has_model or layout.num_values >= _ADAPTIVE_FROM
     return PROFILE_ADAPTIVE if pays else PROFILE_STATIC
 
 
-def _is_split(tokens: Tokens, parts: Sequence[Part], split: Split) -> bool:
+def _is_split(tokens: Tokens, parts: Sequence[Part], split: Split, profile: int) -> bool:
     if split == "auto":
+        if profile == PROFILE_NETWORK:
+            return False  # its tokens take a tenth of their raw bits and less
         return tokens.bits >= _SMALLEST_SEGMENT_BITS * len(parts)
     return split == "parts"
 
@@ -160,6 +187,10 @@ def _coder(
         return RawCoder(levels, arrays)
     if prior is None:
         raise UnknownModelError(f"entropy profile {profile} needs the prior of its model")
+    if profile == PROFILE_NETWORK:
+        if prior.latent_model is None:
+            raise UnknownModelError("entropy profile 3 needs a prior with a network; this has none")
+        return LatentCoder(levels, arrays, prior.latent_model)
     if profile == PROFILE_STATIC:
         return StaticCoder(levels, arrays, prior, limits)
     return AdaptiveCoder(levels, arrays, prior, limits)
@@ -172,9 +203,10 @@ def decode_segments(
     profile: int,
     prior: Prior | None,
     limits: Limits,
+    counts: Counts | None = None,
 ) -> Arrays:
     """Decode the first ``len(segments)`` parts into new arrays of ``levels``."""
-    arrays = new_arrays(levels)
+    arrays = new_arrays(levels, counts)
     coder = _coder(profile, levels, arrays, prior, limits)
     for part, segment in zip(parts, segments, strict=False):
         coder.decode(part, segment)
@@ -188,6 +220,7 @@ def certain_parts(
     pieces: Sequence[bytes | memoryview],
     profile: int,
     prior: Prior | None,
+    counts: Counts | None = None,
 ) -> tuple[Arrays, int]:
     """Decode also what no continuation of a cut segment can change.
 
@@ -198,15 +231,16 @@ def certain_parts(
         pieces: the complete segments and the beginning of the next one.
         profile: entropy profile.
         prior: the prior, if the profile needs one.
+        counts: how many groups each position keeps; None for all.
 
     Returns:
         The arrays, and how many leading units of ``fine`` are certain.
     """
     bounds = []
     for padding in (0x00, 0xFF):
-        arrays = new_arrays(levels)
+        arrays = new_arrays(levels, counts)
         for array in arrays:
-            array.fill(_UNDECODED - padding)
+            array[array != ABSENT] = _UNDECODED - padding
         coder = _coder(profile, levels, arrays, prior, DEFAULT_LIMITS)
         for part, segment in zip(coarse, pieces[:-1], strict=False):
             coder.decode(part, segment)

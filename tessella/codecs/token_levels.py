@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from tessella.codecs.entropy.prior import Prior
+from tessella.codecs.group_counts import Counts
 from tessella.codecs.stored_layout import Part, StoredLevel
 from tessella.errors import ShapeError
-from tessella.tokens import LevelLayout, TokenLayout, Tokens
+from tessella.tokens import ABSENT, LevelLayout, TokenLayout, Tokens
 
 Levels = tuple[StoredLevel, ...]
 Arrays = list[NDArray[np.int64]]
@@ -34,10 +35,12 @@ def stored_levels(layout: TokenLayout) -> Levels:
     )
 
 
-def token_layout(levels: Levels, image_size: tuple[int, int], tokenizer_id: str) -> TokenLayout:
+def token_layout(
+    levels: Levels, image_size: tuple[int, int], tokenizer_id: str, *, is_ragged: bool = False
+) -> TokenLayout:
     """Return the layout of tokens stored as ``levels``."""
     return TokenLayout(
-        tuple(LevelLayout(s.grid, s.vocab_sizes, s.channels, s.ordered) for s in levels),
+        tuple(LevelLayout(s.grid, s.vocab_sizes, s.channels, s.ordered, is_ragged) for s in levels),
         image_size,
         tokenizer_id,
     )
@@ -160,9 +163,20 @@ def to_tokens(arrays: Sequence[NDArray[np.int64]], levels: Levels, layout: Token
     return Tokens(tensors, layout)
 
 
-def new_arrays(levels: Levels) -> Arrays:
-    """Return zeroed values ``(positions, G)`` to decode into."""
-    return [np.zeros((level.positions, level.groups), dtype=np.int64) for level in levels]
+def new_arrays(levels: Levels, counts: Counts | None = None) -> Arrays:
+    """Return values ``(positions, G)`` to decode into.
+
+    Args:
+        levels: what the file holds.
+        counts: how many groups each position of the only level keeps; None for all.
+
+    Returns:
+        Zeros, but for absent tokens.
+    """
+    arrays = [np.zeros((level.positions, level.groups), dtype=np.int64) for level in levels]
+    if counts is not None:
+        arrays[0][np.arange(levels[0].groups) >= counts.reshape(-1, 1)] = ABSENT
+    return arrays
 
 
 __all__ = [

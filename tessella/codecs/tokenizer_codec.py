@@ -42,12 +42,19 @@ class TokenizerCodec(Codec):
         tokenizer: makes and decodes the tokens.
         prior: what its tokens are expected to be; None to store them raw.
         name: what to call it; the tokenizer's family by default.
+        options: how to write files.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, prior: Prior | None = None, *, name: str | None = None
+        self,
+        tokenizer: Tokenizer,
+        prior: Prior | None = None,
+        *,
+        name: str | None = None,
+        options: PackOptions = DEFAULT_OPTIONS,
     ) -> None:
         self.tokenizer = tokenizer
+        self.options = options
         self._name = name or tokenizer.family
         self.space = TokenSpace(
             tokenizer.space_id, tokenizer.layout, prior, tokenizer.latent_exponent
@@ -118,9 +125,9 @@ class TokenizerCodec(Codec):
         tokens = encode_tiled(self.tokenizer, source, on_progress=on_progress)
         return keep_leading(tokens, keep)
 
-    def pack(self, tokens: Tokens, options: PackOptions = DEFAULT_OPTIONS) -> bytes:
-        """Return the token file of one picture's tokens."""
-        return pack(tokens, self.space, options)
+    def pack(self, tokens: Tokens, options: PackOptions | None = None) -> bytes:
+        """Return the token file of one picture's tokens; the codec's options by default."""
+        return pack(tokens, self.space, options or self.options)
 
     def unpack(self, data: bytes, *, limits: Limits = DEFAULT_LIMITS) -> UnpackedTokens:
         """Read a token file of this tokenizer.

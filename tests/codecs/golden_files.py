@@ -35,7 +35,13 @@ def load(name: str) -> Golden:
     """Read a golden file by its name."""
     entry = json.loads((FOLDER / "golden.json").read_text())["files"][name]
     levels = tuple(
-        LevelLayout(tuple(v["grid"]), tuple(v["vocab_sizes"]), v["channels"], v["ordered"])
+        LevelLayout(
+            tuple(v["grid"]),
+            tuple(v["vocab_sizes"]),
+            v["channels"],
+            v["ordered"],
+            v.get("is_ragged", False),
+        )
         for v in entry["levels"]
     )
     layout = TokenLayout(levels, tuple(entry["image_size"]), entry["space_id"])

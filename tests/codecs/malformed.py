@@ -163,7 +163,7 @@ def _layouts() -> Iterator[tuple[str, Fields]]:
                 f"layout {field} {name}",
                 {"layout": b"\0" + b"".join([*grid[:i], data, *grid[i + 1 :]])},
             )
-        for value in (0, 1, 3, 50, 130, 2**25, 2**32 - 1):
+        for value in (0, 1, 3, 50, 514, 2**25, 2**32 - 1):
             data = b"\0" + b"".join([*grid[:i], number(value), *grid[i + 1 :]])
             if not _is_good(field, value):
                 yield f"layout {field} {value}", {"layout": data}
@@ -242,6 +242,8 @@ def _extras() -> Iterator[tuple[str, Fields]]:
         "a mandatory chunk": b"cAPT" + number(0),
         "a digit first": b"1APT" + number(0),
         "a name that is not ASCII": "ÄB".encode() + b"C" + number(0),
+        "no numbers of groups": b"kept" + number(0),
+        "tiles of 256 positions": b"kept" + number(2) + b"\x08\0",
         "twice the same": (b"CAPT" + number(1) + b"a") * 2,
         "a caption that is not UTF-8": b"CAPT" + number(1) + b"\xff",
         "a seed of 3 bytes": b"SEED" + number(3) + b"abc",

@@ -8,6 +8,7 @@ import golden_files
 import pytest
 import torch
 
+from tessella.codecs.chunks import KEPT
 from tessella.codecs.token_codec import pack, unpack
 from tessella.codecs.token_coding import PackOptions
 
@@ -31,7 +32,7 @@ def test_golden_file_is_what_is_written_today(name: str) -> None:
         split="parts" if len(header.lengths) > 1 else "single",
         id_bytes=len(header.space_id),
         has_digest=header.digest is not None,
-        chunks=header.chunks,
+        chunks=tuple(chunk for chunk in header.chunks if chunk[0] != KEPT),
     )
     assert pack(golden.tokens, space, options) == golden.data
 

@@ -179,7 +179,7 @@ def test_decoding_mutants_raises_one_kind_of_error() -> None:
     limits = Limits(tokens=20_000)
     resolver = resolver_for([golden.space for golden in GOLDEN])
     decoded = 0
-    for data, is_repaired in mutants(1200, seed=3):
+    for data, is_repaired in mutants(1500, seed=3):
         if is_repaired:
             with suppress(TokenFileError):
                 unpack(data, resolver, limits=limits)

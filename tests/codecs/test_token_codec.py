@@ -291,8 +291,8 @@ def test_wrong_segments_and_digests_are_refused() -> None:
             unpack(write(file.header, [bad]))
     with pytest.raises(UnsupportedVersionError, match="padding"):
         unpack(write(replace(file.header, is_centred=True), file.segments))
-    with pytest.raises(UnsupportedVersionError, match="profile 3"):
-        header = replace(file.header, profile=3, prior_id=b"1234")
+    with pytest.raises(UnsupportedVersionError, match="profile 4"):
+        header = replace(file.header, profile=4, prior_id=b"1234")
         unpack(write(header, file.segments), resolver_for([TokenSpace(SPACE_ID)]))
     derived = write(replace(file.header, layout=StoredLayout(derived_parts=9)), file.segments)
     with pytest.raises(MalformedError, match="9 parts"):

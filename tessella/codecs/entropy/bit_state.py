@@ -14,6 +14,9 @@ After each step the weights follow the gradient of the code length. With the err
 kept with 16 fractional bits (the first product is shifted down by 8, rounding to minus infinity),
 rounded half up for use, and clipped to +-2^20. In steps of n > 32 positions each sum is first
 replaced by ``floor(32 sum / n)``. Each group starts from the shipped weights.
+
+Absent tokens of a ragged level are not coded: a step then holds the other positions only, and the
+bits of an absent neighbour are 0, as outside the map.
 """
 
 from __future__ import annotations
@@ -35,9 +38,10 @@ from tessella.codecs.entropy.bit_model import (
     GroupNet,
     zero_frequencies,
 )
-from tessella.codecs.entropy.range_coder import RangeDecoder, RangeEncoder
+from tessella.codecs.entropy.range_coder import BINARY_BITS, RangeDecoder, RangeEncoder
 from tessella.codecs.entropy.segments import run_groups
 from tessella.codecs.stored_layout import Run, StoredLevel
+from tessella.tokens import ABSENT
 
 BAND_ROWS = 128
 CHUNK_BITS = 4
@@ -62,6 +66,10 @@ class _Step(NamedTuple):
     padded: Ints
     neighbours: Ints
 
+    def of(self, is_here: NDArray[np.bool_]) -> _Step:
+        """Return the step of the positions that have a token, ``(positions,)`` of the band."""
+        return _Step(*(part[is_here[self.flat]] for part in self))
+
 
 class BitState:
     """Codes the groups of one level, most important first.
@@ -69,7 +77,8 @@ class BitState:
     Args:
         model: the context model.
         level: a map that the model suits.
-        values: ``(positions, G)``, read when encoding and filled when decoding.
+        values: ``(positions, G)``, read when encoding and filled when decoding; absent tokens are
+            marked in both.
     """
 
     def __init__(self, model: BitModel, level: StoredLevel, values: Ints) -> None:
@@ -83,24 +92,40 @@ class BitState:
 
     def costly_symbols(self, run: Run) -> int:
         """Count the tokens of a run: none is nearly free, since logits are clipped."""
-        return (run.stop - run.start) * len(run_groups(run, self._level))
+        groups = run_groups(run, self._level)
+        values = self._values.reshape(-1, self._values.shape[-1])[run.start : run.stop]
+        return int((values[:, groups.start : groups.stop] != ABSENT).sum())
 
     def encode(self, run: Run, encoder: RangeEncoder) -> None:
         """Encode the groups of a run, one after another."""
         for g in run_groups(run, self._level):
-            weights = _Weights(self._nets[g])
-            for top in range(0, self._height, BAND_ROWS):
-                band = self._band(g, top)
-                band.fill(self._values[top : top + band.rows, :, g])
-                for step in self._steps_of(band.rows):
-                    hidden, logits = band.evaluate(step, weights)
-                    y = band.own.take(step.padded, axis=0)
-                    zeros = self._frequencies_of(logits, y, weights)
-                    for start in range(0, y.shape[1], CHUNK_BITS):
-                        chunk = np.s_[:, start : start + CHUNK_BITS]
-                        bits = (y[chunk] > 0).ravel().tolist()
-                        encoder.encode_bits(bits, zeros[chunk].ravel().tolist())
-                    weights.learn(hidden, y, zeros)
+            for _, y, zeros in self._coded(g):
+                for start in range(0, y.shape[1], CHUNK_BITS):
+                    chunk = np.s_[:, start : start + CHUNK_BITS]
+                    bits = (y[chunk] > 0).ravel().tolist()
+                    encoder.encode_bits(bits, zeros[chunk].ravel().tolist())
+
+    def code_lengths(self, group: int) -> Doubles:
+        """Return the bits ``(positions,)`` that the tokens of a group cost; 0 where absent."""
+        lengths = np.zeros(self._height * self._width)
+        for places, y, zeros in self._coded(group):
+            taken = np.where(y > 0, (1 << BINARY_BITS) - zeros, zeros)
+            lengths[places] = (BINARY_BITS - np.log2(taken)).sum(axis=1)
+        return lengths
+
+    def _coded(self, g: int) -> Iterator[tuple[Ints, Floats, Ints]]:
+        """Yield of each step the positions, the bits as signs, and the frequencies of a 0."""
+        weights = _Weights(self._nets[g])
+        for top in range(0, self._height, BAND_ROWS):
+            band = self._band(g, top)
+            tokens = self._values[top : top + band.rows, :, g]
+            band.fill(tokens)
+            for step in self._steps_here(tokens):
+                hidden, logits = band.evaluate(step, weights)
+                y = band.own.take(step.padded, axis=0)
+                zeros = self._frequencies_of(logits, y, weights)
+                yield step.flat + top * self._width, y, zeros
+                weights.learn(hidden, y, zeros)
 
     def decode(self, run: Run, decoder: RangeDecoder) -> None:
         """Decode the groups of a run."""
@@ -108,12 +133,13 @@ class BitState:
             weights = _Weights(self._nets[g])
             for top in range(0, self._height, BAND_ROWS):
                 band = self._band(g, top)
-                for step in self._steps_of(band.rows):
+                target = self._values[top : top + band.rows, :, g]
+                for step in self._steps_here(target):
                     hidden, logits = band.evaluate(step, weights)
                     y = self._decode_step(logits, weights, decoder)
                     band.own[step.padded] = y
                     weights.learn(hidden, y, self._frequencies_of(logits, y, weights))
-                self._values[top : top + band.rows, :, g] = band.tokens()
+                np.copyto(target, band.tokens(), where=target != ABSENT)
 
     def _decode_step(self, logits: Ints, weights: _Weights, decoder: RangeDecoder) -> Doubles:
         y = np.zeros(logits.shape)
@@ -133,6 +159,14 @@ class BitState:
     def _frequencies_of(self, logits: Ints, y: NDArray[np.floating], weights: _Weights) -> Ints:
         exact = logits + (y @ weights.within).astype(np.int64)
         return self._table.take(exact >> _DROPPED, mode="clip")
+
+    def _steps_here(self, tokens: Ints) -> list[_Step]:
+        """Return the steps of the positions of a band ``(rows, width)`` that have a token."""
+        steps = self._steps_of(len(tokens))
+        is_here = tokens.ravel() != ABSENT
+        if is_here.all():
+            return steps
+        return [step.of(is_here) for step in steps if is_here[step.flat].any()]
 
     def _steps_of(self, rows: int) -> list[_Step]:
         if rows not in self._steps:
@@ -313,11 +347,16 @@ class _Weights:
 
 
 def _signs(tokens: Ints, bits: int) -> NDArray[np.int8]:
-    """Return the bits ``(..., bits)`` of tokens as -1 and +1, least significant first."""
+    """Return the bits ``(..., bits)`` of tokens as -1 and +1, least significant first.
+
+    Those of an absent token are 0.
+    """
     signs = np.empty((*tokens.shape, bits), dtype=np.int8)
     for j in range(bits):
         signs[..., j] = tokens >> j & 1
-    return 2 * signs - 1
+    signs = 2 * signs - 1
+    signs[tokens == ABSENT] = 0
+    return signs
 
 
 __all__ = ["BAND_ROWS", "BitState"]

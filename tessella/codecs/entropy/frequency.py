@@ -8,7 +8,8 @@ exceeds ``2^16 + 32 K`` all counts are halved, rounding up.
 On a map, a group may repeat its neighbour exactly (skies, walls). Two binary decisions come first:
 "same as left", and if not, "same as top" (asked only where top differs from left). Their counts
 start at 1 and 1 and halve when their sum exceeds 1000; symbols that a decision settles are not
-counted in the table.
+counted in the table. Where a level is ragged, the tokens of a group that are there are coded as a
+sequence, without these decisions.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tessella.codecs.entropy.segments import (
     run_groups,
     run_values,
     symbol_count,
+    tokens_here,
 )
 from tessella.codecs.entropy.signed import decode_signed, encode_signed
 from tessella.codecs.entropy.tables import FrequencyTable, precision, table_from_weights
@@ -107,15 +109,22 @@ class FrequencyModel:
 
     def costly_symbols(self, run: Run) -> int:
         """Count the symbols of a run that are never nearly free."""
-        return costly_symbols(run, self._levels[run.level])
+        return costly_symbols(run, self._levels[run.level], self._values)
 
     def encode(self, run: Run, encoder: RangeEncoder) -> None:
         """Encode one run."""
-        self._code(run, _Encoding(encoder, run_values(run, self._values)))
+        is_here = tokens_here(run, self._levels[run.level], self._values)
+        coding = _Encoding(encoder, run_values(run, self._values)[is_here])
+        self._code(run, is_here, coding)
 
     def decode(self, run: Run, decoder: RangeDecoder) -> None:
         """Decode one run."""
-        self._code(run, _Decoding(decoder, run_values(run, self._values)))
+        is_here = tokens_here(run, self._levels[run.level], self._values)
+        target = run_values(run, self._values)
+        decoded = target if is_here.all() else target[is_here]
+        self._code(run, is_here, _Decoding(decoder, decoded))
+        if decoded is not target:
+            target[is_here] = decoded
 
     def _run_tables(self, run: Run) -> list[AdaptiveTable]:
         level = self._levels[run.level]
@@ -126,16 +135,17 @@ class FrequencyModel:
                 self._tables[run.level, g] = AdaptiveTable(counts)
         return [self._tables[run.level, g] for g in run_groups(run, level)]
 
-    def _code(self, run: Run, coding: _Encoding | _Decoding) -> None:
+    def _code(self, run: Run, is_here: NDArray[np.bool_], coding: _Encoding | _Decoding) -> None:
         level = self._levels[run.level]
         tables = self._run_tables(run)
-        positions = run.stop - run.start
+        positions = int(is_here.sum())
+        is_map = len(level.grid) == 2 and positions == is_here.size
         chunk = max(1, max(table.table.size for table in tables) // 16)
         for start in range(0, positions, chunk):
             stop = min(start + chunk, positions)
             if level.channels:
                 coded = [coding.signed(start, stop, tables[0].table)]
-            elif len(level.grid) == 2:
+            elif is_map:
                 repeats = [
                     self._repeats.setdefault((run.level, g), _Repeats(level.grid[1]))
                     for g in run_groups(run, level)

@@ -1,8 +1,8 @@
 """An entropy prior: the integers that ship beside a model and tell the coder what to expect.
 
 A prior holds one histogram a level and group (profile 1, and where the counts of profile 2 start)
-and, for bitwise codes on grids, a context model (profile 2). It is stored as one safetensors file
-of integers; floats never reach a probability.
+and, for bitwise codes on grids, a context model (profile 2); or the network of scalar latents
+(profile 3). It is stored as one safetensors file of integers; floats never reach a probability.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tessella.codecs.container_errors import UnknownModelError
 from tessella.codecs.entropy.bit_model import BitModel
+from tessella.codecs.entropy.latent.model import LatentModel
 from tessella.codecs.entropy.tables import MAX_WEIGHT
 from tessella.errors import CheckpointError
 from tessella.identity import canonical_json, object_digest
@@ -34,6 +35,7 @@ class Prior:
         histograms: for ``(level, group)`` the counts ``(n,)``, integers from 0 to 2^31 - 1; for a
             continuous level n is ``2 M + 1``, see :mod:`tessella.codecs.entropy.signed`.
         bit_model: the context model of a single-level grid of bitwise codes.
+        latent_model: the network and histograms of scalar latents.
 
     Raises:
         CheckpointError: if a histogram is not of such integers.
@@ -43,6 +45,7 @@ class Prior:
         self,
         histograms: Mapping[tuple[int, int], NDArray[np.integer]],
         bit_model: BitModel | None = None,
+        latent_model: LatentModel | None = None,
     ) -> None:
         self._histograms = {}
         for key, counts in sorted(histograms.items()):
@@ -55,11 +58,17 @@ class Prior:
                 )
             self._histograms[key] = values.astype(np.uint32)
         self._bit_model = bit_model
+        self._latent_model = latent_model
 
     @property
     def bit_model(self) -> BitModel | None:
         """The context model, if there is one."""
         return self._bit_model
+
+    @property
+    def latent_model(self) -> LatentModel | None:
+        """The prior of scalar latents, if that is what this is."""
+        return self._latent_model
 
     @cached_property
     def identity(self) -> bytes:
@@ -123,11 +132,19 @@ class Prior:
             _, level, group = name.split(".")
             histograms[int(level), int(group)] = arrays.pop(name)
         spec = config.get("bit_model")
-        return cls(histograms, BitModel.from_arrays(spec, arrays) if spec else None)
+        latent = config.get("latent_model")
+        return cls(
+            histograms,
+            BitModel.from_arrays(spec, arrays) if spec else None,
+            LatentModel.from_arrays(latent, arrays) if latent else None,
+        )
 
     def _config(self) -> dict[str, object]:
         spec = self._bit_model.spec() if self._bit_model else None
-        return {"format": _FORMAT, "bit_model": spec}
+        config: dict[str, object] = {"format": _FORMAT, "bit_model": spec}
+        if self._latent_model:
+            config["latent_model"] = self._latent_model.spec()
+        return config
 
     def _arrays(self) -> dict[str, NDArray[np.generic]]:
         arrays: dict[str, NDArray[np.generic]] = {
@@ -136,6 +153,8 @@ class Prior:
         }
         if self._bit_model:
             arrays.update(self._bit_model.arrays())
+        if self._latent_model:
+            arrays.update(self._latent_model.arrays())
         return arrays
 
 

@@ -38,7 +38,7 @@ class RangeEncoder:
         self._range = _FULL - 1
         self._out = bytearray()
 
-    def encode_run(self, symbols: Iterable[int], tables: Sequence[FrequencyTable]) -> None:
+    def encode_run(self, symbols: Iterable[int], tables: Iterable[FrequencyTable]) -> None:
         """Encode symbols, the i-th by table ``i mod len(tables)``."""
         low, width, out = self._low, self._range, self._out
         for symbol, table in zip(symbols, cycle(tables), strict=False):
@@ -125,7 +125,7 @@ class RangeDecoder:
         self._position = 8
 
     def decode_run(
-        self, count: int, tables: Sequence[FrequencyTable], *, stop_at: int = -1
+        self, count: int, tables: Iterable[FrequencyTable], *, stop_at: int = -1
     ) -> list[int]:
         """Decode up to ``count`` symbols, the i-th by table ``i mod len(tables)``.
 

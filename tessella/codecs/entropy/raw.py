@@ -19,6 +19,7 @@ from tessella.codecs.entropy.segments import (
     run_groups,
     run_values,
     symbol_count,
+    tokens_here,
 )
 from tessella.codecs.entropy.tables import FrequencyTable, uniform_table
 from tessella.codecs.stored_layout import Part, StoredLevel
@@ -47,8 +48,8 @@ class RawCoder:
         if widths is None:
             return self._by_table.encode(part)
         bits = [
-            _to_bits(run_values(run, self._values), width)
-            for run, width in zip(part.runs, widths, strict=True)
+            _to_bits(run_values(run, self._values)[is_here], width)
+            for run, width, is_here in zip(part.runs, widths, self._here(part), strict=True)
         ]
         return np.packbits(np.concatenate(bits), bitorder="little").tobytes()
 
@@ -58,8 +59,8 @@ class RawCoder:
         if widths is None:
             self._by_table.decode(part, segment, padding)
             return
-        targets = [run_values(run, self._values) for run in part.runs]
-        counts = [t.shape[0] * sum(w) for t, w in zip(targets, widths, strict=True)]
+        here = self._here(part)
+        counts = [int(h.sum()) * sum(w) for h, w in zip(here, widths, strict=True)]
         data = np.frombuffer(segment, dtype=np.uint8)
         size = -(-sum(counts) // 8)
         if padding is not None and data.size < size:
@@ -71,9 +72,14 @@ class RawCoder:
                 "the last ones 0"
             )
         begin = 0
-        for target, width, count in zip(targets, widths, counts, strict=True):
-            _from_bits(bits[begin : begin + count], width, target)
+        for run, width, count, is_here in zip(part.runs, widths, counts, here, strict=True):
+            symbols = np.empty((int(is_here.sum()), len(width)), dtype=np.int64)
+            _from_bits(bits[begin : begin + count], width, symbols)
+            run_values(run, self._values)[is_here] = symbols
             begin += count
+
+    def _here(self, part: Part) -> list[NDArray[np.bool_]]:
+        return [tokens_here(run, self._levels[run.level], self._values) for run in part.runs]
 
     def _widths(self, part: Part) -> list[list[int]] | None:
         widths = []

@@ -17,6 +17,7 @@ from tessella.codecs.entropy.range_coder import RangeDecoder, RangeEncoder
 from tessella.codecs.entropy.signed import decode_signed, encode_signed
 from tessella.codecs.entropy.tables import FrequencyTable
 from tessella.codecs.stored_layout import Part, Run, StoredLevel
+from tessella.tokens import ABSENT
 
 Values = Sequence[NDArray[np.int64]]
 TableOf = Callable[[int, int], FrequencyTable]
@@ -43,6 +44,18 @@ def run_values(run: Run, values: Values) -> NDArray[np.int64]:
     return rows if run.group is None else rows[:, run.group : run.group + 1]
 
 
+def tokens_here(run: Run, level: StoredLevel, values: Values) -> NDArray[np.bool_]:
+    """Return at which positions ``(positions,)`` of a run there are tokens to code.
+
+    Everywhere, but for the absent tokens of a ragged level; its runs hold one group each.
+    """
+    rows = run_values(run, values)
+    if level.channels:
+        return np.ones(len(rows), dtype=np.bool_)
+    is_here: NDArray[np.bool_] = (rows != ABSENT).all(axis=1)
+    return is_here
+
+
 def run_groups(run: Run, level: StoredLevel) -> range:
     """Return the groups that a run codes at each position."""
     return range(level.groups) if run.group is None else range(run.group, run.group + 1)
@@ -53,12 +66,12 @@ def symbol_count(level: StoredLevel, group: int) -> int:
     return (2 << level.range_bits) + 1 if level.channels else level.vocab_sizes[group]
 
 
-def costly_symbols(run: Run, level: StoredLevel) -> int:
+def costly_symbols(run: Run, level: StoredLevel, values: Values) -> int:
     """Count the symbols of a run whose tables are so large that none is nearly free."""
     groups = run_groups(run, level)
     if min(symbol_count(level, g) for g in groups) < _LARGE_TABLE:
         return 0
-    return (run.stop - run.start) * len(groups)
+    return int(tokens_here(run, level, values).sum()) * len(groups)
 
 
 def least_bytes(symbols: int) -> int:
@@ -96,7 +109,8 @@ class TableCoder:
         encoder = RangeEncoder()
         for run in part.runs:
             level = self._levels[run.level]
-            symbols = run_values(run, self._values).ravel().tolist()
+            is_here = tokens_here(run, level, self._values)
+            symbols = run_values(run, self._values)[is_here].ravel().tolist()
             tables = [self._table_of(run.level, g) for g in run_groups(run, level)]
             if level.channels:
                 encode_signed(encoder, symbols, tables[0])
@@ -112,18 +126,20 @@ class TableCoder:
         decoder = RangeDecoder(segment, padding or 0)
         for run in part.runs:
             level = self._levels[run.level]
-            target = run_values(run, self._values)
+            is_here = tokens_here(run, level, self._values)
             tables = [self._table_of(run.level, g) for g in run_groups(run, level)]
+            count = int(is_here.sum()) * len(tables)
             if level.channels:
-                symbols = decode_signed(decoder, target.size, tables[0])
+                symbols = decode_signed(decoder, count, tables[0])
             else:
-                symbols = decoder.decode_run(target.size, tables)
-            target[:] = np.array(symbols, dtype=np.int64).reshape(target.shape)
+                symbols = decoder.decode_run(count, tables)
+            decoded = np.array(symbols, dtype=np.int64).reshape(-1, len(tables))
+            run_values(run, self._values)[is_here] = decoded
         if padding is None:
             decoder.check_end(least)
 
     def _costly_symbols(self, part: Part) -> int:
-        return sum(costly_symbols(run, self._levels[run.level]) for run in part.runs)
+        return sum(costly_symbols(run, self._levels[run.level], self._values) for run in part.runs)
 
 
 __all__ = [
@@ -137,4 +153,5 @@ __all__ = [
     "run_groups",
     "run_values",
     "symbol_count",
+    "tokens_here",
 ]
