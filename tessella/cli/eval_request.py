@@ -32,12 +32,14 @@ class Request:
         canvas: sides, separated by commas.
         save_as: what is judged on a canvas.
         limit: pictures of each set; 0 for all.
+        limit_marked: the same for sets with words or faces; None for ``limit``.
     """
 
     sources: Mapping[str, Sequence[str]]
     canvas: str
     save_as: str
     limit: int
+    limit_marked: int | None = None
 
     def sets(self) -> list[EvalSet]:
         """List the pictures of all sets.
@@ -51,9 +53,10 @@ class Request:
             raise ConfigError(f"--save-as {self.save_as!r} given; expected png or same")
         sides = _integers("--canvas", self.canvas)
         found = [image_set(source, limit=self.limit) for source in self.sources["images"]]
+        marked_limit = self.limit if self.limit_marked is None else self.limit_marked
         for read, kind in ((text_set, "text"), (face_set, "faces")):
             for source in self.sources[kind]:
-                marked = read(source, limit=self.limit)
+                marked = read(source, limit=marked_limit)
                 found += with_canvases(marked, sides, cast("Any", self.save_as))
         if not found:
             raise ConfigError("no pictures given; expected --images, --text or --faces FOLDER")

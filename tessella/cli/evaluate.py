@@ -47,6 +47,9 @@ SaveAs = Annotated[
     str, typer.Option(help="On a canvas: png, or same (JPEG 75 for .jpg names, as published).")
 ]
 Limit = Annotated[int, typer.Option(min=0, help="Pictures of each set, evenly spread; 0: all.")]
+LimitMarked = Annotated[
+    int | None, typer.Option(min=0, help="The same for words and faces, if it is another number.")
+]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all records.")]
 CsvFile = Annotated[Path | None, typer.Option("--csv", help="Write the summary.")]
 HtmlFile = Annotated[Path | None, typer.Option("--html", help="Write a page to look at.")]
@@ -85,6 +88,7 @@ def evaluate(  # noqa: PLR0913  # the options of a verb
     canvas: Canvas = "0",
     save_as: SaveAs = "png",
     limit: Limit = 0,
+    limit_marked: LimitMarked = None,
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
     html_file: HtmlFile = None,
@@ -116,7 +120,7 @@ def evaluate(  # noqa: PLR0913  # the options of a verb
         check_no_models(models or [], sources["images"])
         write_text_set(make_text_set, sources["images"], heights, count)
         return
-    request = Request(sources, canvas, save_as, limit)
+    request = Request(sources, canvas, save_as, limit, limit_marked)
     outputs = Outputs(json_file, csv_file, html_file, shown, work)
     outputs.check()
     options = request.options(
