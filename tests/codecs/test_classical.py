@@ -115,7 +115,7 @@ def test_settings_are_what_is_written(photograph: Pixels) -> None:
 def test_settings_are_documented() -> None:
     page = (Path(__file__).parent.parent.parent / "docs" / "codecs.md").read_text(encoding="utf-8")
     for name, codec in ALL.items():
-        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
         _, _, options = codec.settings.partition(": ")
         fixed = [option for option in options.split(", ") if "QUALITY" not in option]
         assert f"`{', '.join(fixed)}`" in row

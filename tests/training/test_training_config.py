@@ -12,6 +12,8 @@ from tessella.training import load_config
 from tessella.training.config_file import changed_keys, parse_yaml, read_config
 from tessella.training.generators.config import SECTION
 from tessella.training.generators.run import load_generator_config
+from tessella.training.latent.config import SECTION as RATE_SECTION
+from tessella.training.latent.config import load_latent_config
 
 
 @pytest.mark.parametrize("name", config_names())
@@ -19,6 +21,9 @@ def test_shipped_configurations_are_valid(name: str) -> None:
     data = read_config(name)
     if SECTION in data:  # of a generator
         assert load_generator_config(data).generator.family in GENERATORS.all()
+        return
+    if RATE_SECTION in data:  # of scalar latents
+        assert load_latent_config(data).rate.least > 0
         return
     config = load_config(data)
     assert config.model.family in families()
