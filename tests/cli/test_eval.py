@@ -101,6 +101,7 @@ def test_words_and_faces(run: Run, photos: Path, faces: Path) -> None:
     assert share["original", "words"] > 0.7
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_with_the_same_numbers(run: Run, photos: Path, work: Path) -> None:
     command = [
         "eval",

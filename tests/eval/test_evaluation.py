@@ -128,6 +128,7 @@ def test_a_stopped_run_goes_on_with_the_same_numbers(
     assert len(written) == 3  # one more model costs that model alone
 
 
+@pytest.mark.slow
 def test_several_processes_give_what_one_gives(pictures: Path, tmp_path: Path) -> None:
     sets = [image_set(pictures)]
     one, _ = evaluate(["jpeg:20"], sets, PIXELS, work=tmp_path / "one")
