@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,14 +18,12 @@ if TYPE_CHECKING:
     from tessella.eval.evaluation.worker import Setup
     from tessella.eval.results import Results
 
-_NETWORKS = ("alex", "vgg", "squeeze")
 _SAVE_AS = ("png", "same")
-_CROPS = ("box", "quad")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Sets and options as they were typed.
+    """Sets as they were typed.
 
     Args:
         sources: folders by kind (``images``, ``text``, ``faces``).
@@ -62,58 +60,34 @@ class Request:
             raise ConfigError("no pictures given; expected --images, --text or --faces FOLDER")
         return found
 
-    def options(
-        self,
-        metrics: str,
-        protocol: str,
-        weights: Sequence[str],
-        engines: tuple[str, str, str, str],
-        device: str,
-    ) -> EvalOptions:
-        """Return options of the evaluation.
 
-        Args:
-            metrics: names, separated by commas.
-            protocol: name of a preset.
-            weights: ``NAME=FILE`` each.
-            engines: LPIPS's network, what reads words, what compares faces, how words are cut.
-            device: as typed.
+def eval_options(
+    metrics: str, protocol: str, weights: Sequence[str], device: str, **chosen: Any
+) -> EvalOptions:
+    """Return options of the evaluation.
 
-        Raises:
-            ConfigError: if one of them is unknown.
-        """
-        from tessella.eval.evaluation import EvalOptions
-        from tessella.eval.protocol import PRESETS
+    Args:
+        metrics: names, separated by commas.
+        protocol: name of a preset.
+        weights: ``NAME=FILE`` each.
+        device: as typed.
+        chosen: other fields of the options.
 
-        lpips, text_engine, face_engine, crops = engines
-        if protocol not in PRESETS:
-            raise ConfigError(f"no protocol {protocol!r}; {nearest(protocol, list(PRESETS))}")
-        if lpips not in _NETWORKS:
-            raise ConfigError(f"--lpips {lpips!r} given; expected {', '.join(_NETWORKS)}")
-        if crops not in _CROPS:
-            raise ConfigError(f"--crops {crops!r} given; expected box or quad")
-        return EvalOptions(
-            metrics=tuple(name.strip() for name in metrics.split(",") if name.strip()),
-            protocol=PRESETS[protocol],
-            weights=_pairs(weights),
-            lpips=cast("Any", lpips),
-            text_engine=text_engine,
-            face_engine=face_engine,
-            crops=cast("Any", crops),
-            device=chosen_device(device),
-        )
+    Raises:
+        ConfigError: if one of them is unknown.
+    """
+    from tessella.eval.evaluation import EvalOptions
+    from tessella.eval.protocol import PRESETS
 
-    def with_files(
-        self, options: EvalOptions, reference: Path | None, *, download: bool
-    ) -> EvalOptions:
-        """Return options with a reference set, and whether weights may be fetched.
-
-        Raises:
-            ConfigError: if the reference does not exist.
-        """
-        if reference is not None and not reference.is_file():
-            raise ConfigError(f"--reference {reference} does not exist; expected an npz file")
-        return replace(options, reference=reference, allow_download=download)
+    if protocol not in PRESETS:
+        raise ConfigError(f"no protocol {protocol!r}; {nearest(protocol, list(PRESETS))}")
+    return EvalOptions(
+        metrics=tuple(name.strip() for name in metrics.split(",") if name.strip()),
+        protocol=PRESETS[protocol],
+        weights=_pairs(weights),
+        device=chosen_device(device),
+        **chosen,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,25 +145,19 @@ class Outputs:
             Journal(self.folder).remove()
 
 
-def check_no_models(models: Sequence[str], images: Sequence[str]) -> None:
-    """Check that a text set can be made.
+def write_text_set(
+    folder: Path, images: Sequence[str], models: Sequence[str], heights: str, count: int
+) -> None:
+    """Write words of known heights onto photographs, and say how many.
 
     Raises:
-        ConfigError: if models were given, or no photographs.
+        ConfigError: if models were given, or no photographs; if the words do not fit.
     """
     if not images or models:
         raise ConfigError(
             "--make-text-set needs --images FOLDER with photographs to write words on, and no "
             "models: evaluate on the set afterwards, with --text"
         )
-
-
-def write_text_set(folder: Path, images: Sequence[str], heights: str, count: int) -> None:
-    """Write words of known heights onto photographs, and say how many.
-
-    Raises:
-        ConfigError: if the folder exists, or the words do not fit.
-    """
     from tessella.eval.tokbench.text_set import make_text_set
 
     made = make_text_set(folder, images, heights=_integers("--heights", heights), count=count)
@@ -217,4 +185,4 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-__all__ = ["Outputs", "Request", "check_no_models", "write_text_set"]
+__all__ = ["Outputs", "Request", "eval_options", "write_text_set"]

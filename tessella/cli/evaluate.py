@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tessella.cli.eval_request import Outputs, Request, check_no_models, write_text_set
+from tessella.cli.eval_request import Outputs, Request, eval_options, write_text_set
 from tessella.cli.options import Debug, Device, verb
 from tessella.cli.progress import ProgressBar
 
@@ -117,22 +117,20 @@ def evaluate(  # noqa: PLR0913  # the options of a verb
     """  # noqa: D301  # \b is click's mark of a paragraph that keeps its lines
     sources = {"images": images or [], "text": text or [], "faces": faces or []}
     if make_text_set is not None:
-        check_no_models(models or [], sources["images"])
-        write_text_set(make_text_set, sources["images"], heights, count)
+        write_text_set(make_text_set, sources["images"], models or [], heights, count)
         return
-    request = Request(sources, canvas, save_as, limit, limit_marked)
     outputs = Outputs(json_file, csv_file, html_file, shown, work)
     outputs.check()
-    options = request.options(
-        metrics, protocol, weights or [], (lpips, text_engine, face_engine, crops), device
+    engines = {"text_engine": text_engine, "face_engine": face_engine, "crops": crops}
+    files = {"reference": reference, "allow_download": download}
+    options = eval_options(
+        metrics, protocol, weights or [], device, lpips=lpips, **engines, **files
     )
-    options = request.with_files(options, reference, download=download)
-    sets = request.sets()
+    sets = Request(sources, canvas, save_as, limit, limit_marked).sets()
 
     from tessella.eval.evaluation import evaluate as run
 
-    total = (1 + len(models or [])) * sum(len(dataset.pictures) for dataset in sets)
-    with ProgressBar(total, "pictures") as bar:
+    with ProgressBar(sum(len(dataset.pictures) for dataset in sets), "pictures") as bar:
         results, setup = run(
             models or [],
             sets,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +35,13 @@ class ClipFeatures(nn.Module):
                 f"{path} has no config.json beside it; expected the folder of a CLIP model"
             )
         try:
-            from transformers import (  # type: ignore[import-not-found,unused-ignore]
-                CLIPVisionModelWithProjection,
-            )
+            transformers: Any = importlib.import_module("transformers")
         except ImportError as error:
             raise MissingDependencyError(
                 "CMMD needs CLIP from transformers: pip install tessella[prompts]"
             ) from error
         try:
-            self.network: Any = CLIPVisionModelWithProjection.from_pretrained(
+            self.network: Any = transformers.CLIPVisionModelWithProjection.from_pretrained(
                 path.parent, local_files_only=True, use_safetensors=True
             )
         except (OSError, ValueError, RuntimeError) as error:

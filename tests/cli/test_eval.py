@@ -144,7 +144,7 @@ def test_a_killed_run_goes_on_with_the_same_numbers(run: Run, photos: Path, work
         (["jpeg:20", "--images", "photos", "--weights", "inception"], "NAME=FILE"),
         (["jpeg:20", "--images", "photos", "--canvas", "256,256"], "different numbers"),
         (["jpeg:20", "--images", "photos", "--json", "none/e.json"], "no folder none"),
-        (["jpeg:20", "--images", "photos", "--lpips", "resnet"], "alex, vgg, squeeze"),
+        (["jpeg:20", "--images", "photos", "--lpips", "resnet"], "vgg, alex, squeeze"),
         (["jpeg:20", "--images", "photos", "--save-as", "gif"], "png or same"),
         (["jpeg:20", "--images", "photos", "--reference", "none.npz"], "none.npz"),
         (["jpeg:20", "--text", "photos"], "photos"),

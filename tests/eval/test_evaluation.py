@@ -15,7 +15,7 @@ from tiny_model import save_tiny_model
 
 from tessella.codecs.named import codec_named
 from tessella.codecs.tokenizer_codec import TokenizerCodec
-from tessella.errors import ConfigError, MissingWeightsError, PictureError
+from tessella.errors import ConfigError, PictureError
 from tessella.eval.evaluation import EvalOptions, evaluate, image_set
 from tessella.eval.evaluation.journal import Journal, Piece
 from tessella.eval.evaluation.showing import shown_pictures
@@ -209,7 +209,7 @@ def test_impossible_requests_are_refused_before_any_work(
 
 def test_a_file_that_was_named_must_exist(pictures: Path, tmp_path: Path) -> None:
     options = EvalOptions(metrics=("rFID",), weights={"inception": str(tmp_path / "none.pth")})
-    with pytest.raises(MissingWeightsError, match=r"none\.pth"):
+    with pytest.raises(ConfigError, match=r"none\.pth"):
         evaluate(["jpeg:20"], [image_set(pictures)], options, work=tmp_path / "work")
 
 

@@ -140,10 +140,9 @@ class Assembler:
 
     def _tokens(self) -> Iterator[TokenRecord]:
         for c, contender in enumerate(self.setup.contenders):
-            if not contender.is_tokenizer:
-                continue
             codec = codec_named(contender.name, device=self.setup.equipment.options.device)
-            assert isinstance(codec, TokenizerCodec)  # noqa: S101  # for the type checker
+            if not isinstance(codec, TokenizerCodec):
+                continue
             best = max(range(len(contender.subjects)), key=lambda i: _rank(contender.subjects[i]))
             for s, dataset in enumerate(self.setup.sets):
                 if dataset.info.kind == "images":

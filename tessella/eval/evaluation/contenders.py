@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tessella.codecs.named import codec_named, parse_codec
+from tessella.codecs.named import parse_codec
 from tessella.codecs.tokenizer_codec import TokenizerCodec
 from tessella.errors import ConfigError
 from tessella.eval.results import ORIGINAL, Subject
@@ -30,14 +30,12 @@ class Contender:
         subjects: one a quality.
         peers: codecs that get the bytes of each subject, picture by picture.
         peer_subjects: one a subject and peer, the peers of the first subject first.
-        is_tokenizer: whether its files hold tokens.
     """
 
     name: str
     subjects: tuple[Subject, ...]
     peers: tuple[str, ...]
     peer_subjects: tuple[Subject, ...]
-    is_tokenizer: bool
 
     @property
     def all_subjects(self) -> tuple[Subject, ...]:
@@ -79,20 +77,18 @@ def contenders(
         is_tokenizer[name] = isinstance(point.codec, TokenizerCodec)
     settings = {peer: _peer_settings(peer, device) for peer in peers}
     return [
-        _contender(name, subjects, settings if is_tokenizer[name] else {}, is_tokenizer[name])
+        _contender(name, subjects, settings if is_tokenizer[name] else {})
         for name, subjects in grouped.items()
     ]
 
 
-def _contender(
-    name: str, subjects: list[Subject], peers: dict[str, str], is_tokenizer: bool
-) -> Contender:
+def _contender(name: str, subjects: list[Subject], peers: dict[str, str]) -> Contender:
     matched = tuple(
         Subject(f"{peer}@{subject.label}", peer, None, settings, matched=subject.label)
         for subject in subjects
         for peer, settings in peers.items()
     )
-    return Contender(name, tuple(subjects), tuple(peers), matched, is_tokenizer)
+    return Contender(name, tuple(subjects), tuple(peers), matched)
 
 
 def _peer_settings(peer: str, device: str) -> str:
@@ -102,7 +98,7 @@ def _peer_settings(peer: str, device: str) -> str:
             f"peer {peer!r} given with a quality, but its bytes are those of the model; expected "
             f"{point.codec.name}"
         )
-    return codec_named(peer, device=device).settings
+    return point.codec.settings
 
 
 def _without_quality(label: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from tessella.config import nearest
 from tessella.errors import ConfigError, MissingDependencyError, MissingWeightsError
@@ -86,6 +86,11 @@ class EvalOptions:
         for name in self.metrics:
             if name not in known:
                 raise ConfigError(f"there is no metric {name!r}; {nearest(name, known)}")
+        for value, allowed in ((self.lpips, get_args(Network)), (self.crops, get_args(Crops))):
+            if value not in allowed:
+                raise ConfigError(f"{value!r} given; expected {', '.join(allowed)}")
+        if self.reference is not None and not self.reference.is_file():
+            raise ConfigError(f"reference {self.reference} does not exist; expected an npz file")
         engines = (self.text_engine, self.face_engine)
         for name in self.weights:
             if name not in (*PUBLISHED, *engines):
@@ -141,8 +146,7 @@ def equip(options: EvalOptions, kinds: Sequence[str]) -> Equipment:
         kinds: of the data sets.
 
     Raises:
-        ConfigError: if an engine is unknown.
-        MissingWeightsError: if a file that the user named does not exist.
+        ConfigError: if an engine is unknown, or a file that the user named does not exist.
     """
     files: dict[str, str] = {}
     missing: dict[str, str] = {}
@@ -150,15 +154,9 @@ def equip(options: EvalOptions, kinds: Sequence[str]) -> Equipment:
     wanted = options.metrics if "images" in kinds else _quick(options.metrics)
     for metric in wanted:
         try:
-            for need in (*PICTURE_METRICS.get(metric, ()), *SET_METRICS.get(metric, ())):
-                name = options.lpips if need == "lpips" else need
-                files[name] = str(_find(name, options))
-            if metric == "CMMD":
-                _check_transformers()
+            files |= _files(metric, options)
             usable.append(metric)
         except (MissingWeightsError, MissingDependencyError) as error:
-            if any(given in str(error) for given in options.weights.values()):
-                raise  # the user named a file: a slip, nothing to go on without
             missing[metric] = str(error)
     engines = {}
     for kind, engine in (("text", make_text_engine), ("faces", make_face_engine)):
@@ -169,9 +167,8 @@ def equip(options: EvalOptions, kinds: Sequence[str]) -> Equipment:
                     engines[kind] += f", {options.crops} crops"
             except (MissingWeightsError, MissingDependencyError) as error:
                 missing[kind] = str(error)
-    needed = {name: path for name, path in files.items() if _is_needed(name, usable, options)}
-    digests = {name: file_digest(path) for name, path in needed.items()}
-    return Equipment(options, tuple(usable), needed, digests, engines, missing)
+    digests = {name: file_digest(path) for name, path in files.items()}
+    return Equipment(options, tuple(usable), files, digests, engines, missing)
 
 
 def make_text_engine(options: EvalOptions) -> TextEngine:
@@ -204,13 +201,24 @@ def _quick(metrics: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in metrics if name == "psnr")
 
 
-def _find(name: str, options: EvalOptions) -> Path:
-    return find_weights(name, options.weights.get(name), allow_download=options.allow_download)
+def _files(metric: str, options: EvalOptions) -> dict[str, str]:
+    """Return the weights of a metric by name.
 
-
-def _is_needed(name: str, metrics: Sequence[str], options: EvalOptions) -> bool:
-    needs = {n for m in metrics for n in (*PICTURE_METRICS.get(m, ()), *SET_METRICS.get(m, ()))}
-    return name in needs or ("lpips" in needs and name == options.lpips)
+    Raises:
+        ConfigError: if a file that the user named does not exist: a slip, nothing to go on without.
+        MissingWeightsError: if one is nowhere.
+        MissingDependencyError: if a package is missing.
+    """
+    if metric == "CMMD":
+        _check_transformers()
+    found = {}
+    for need in (*PICTURE_METRICS.get(metric, ()), *SET_METRICS.get(metric, ())):
+        name = options.lpips if need == "lpips" else need
+        given = options.weights.get(name)
+        if given is not None and not Path(given).expanduser().exists():
+            raise ConfigError(f"weights.{name}={given} does not exist; expected a file")
+        found[name] = str(find_weights(name, given, allow_download=options.allow_download))
+    return found
 
 
 def _check_transformers() -> None:

@@ -26,7 +26,7 @@ from tessella.hub import resolve
 Progress = Callable[[int, int], None]
 _IDENTIFIED = (".json", ".safetensors")  # files of a model's folder that decide what it makes
 
-_worker: Worker | None = None  # of this process, if it is one of several
+_WORKERS: list[Worker] = []  # the one of this process, if it is one of several
 
 
 def evaluate(
@@ -123,8 +123,7 @@ def _start(setup: Setup, threads: int) -> None:
 
     torch.set_num_threads(threads)
     Thread(target=_end_with_parent, daemon=True).start()
-    global _worker  # noqa: PLW0603  # what the process loaded stays for its next task
-    _worker = Worker(setup)
+    _WORKERS.append(Worker(setup))  # what it loads stays for the next task
 
 
 def _end_with_parent() -> None:
@@ -136,8 +135,7 @@ def _end_with_parent() -> None:
 
 
 def _run(task: Task) -> None:
-    assert _worker is not None  # noqa: S101  # set when the process started
-    _worker.run(task)
+    _WORKERS[0].run(task)
 
 
 __all__ = ["evaluate", "identity"]

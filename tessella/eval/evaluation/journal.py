@@ -11,12 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -84,10 +83,6 @@ class Journal:
     def file(self, key: str, index: int) -> bytes:
         """Return the file of one subject of a finished piece."""
         return self._path(key, f".{index}.bin").read_bytes()
-
-    def stacked(self, keys: Sequence[str], name: str) -> Tensor:
-        """Return the rows of a feature over several pieces, ``(N, ...)``."""
-        return torch.stack([self.arrays(key)[name] for key in keys])
 
     def remove(self) -> None:
         """Delete all pieces, and the folder if nothing else lies in it."""

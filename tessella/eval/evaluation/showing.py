@@ -37,8 +37,11 @@ def shown_pictures(
             places = {picture.name: p for p, picture in enumerate(dataset.pictures)}
             for i, subject in enumerate(contender.all_subjects):
                 for record, why in _chosen(results, subject.label, dataset.info.name, each):
-                    task = Task(c, s, places[record.picture])
-                    found.append(_show(worker, task, i, record, why, max_side))
+                    key = setup.key(Task(c, s, places[record.picture]))
+                    back = worker.coder(c).decode(i, worker.journal.file(key, i))
+                    original = worker.cropped(dataset.pictures[places[record.picture]].read())
+                    pair = _encoded(original, max_side), _encoded(back, max_side)
+                    found.append(_shown(record, why, *pair))
     return found
 
 
@@ -59,18 +62,9 @@ def _chosen(
     return worst + [(record, "best") for record in records[len(records) - half :][::-1]]
 
 
-def _show(
-    worker: Worker,
-    task: Task,
-    index: int,
-    record: PictureRecord,
-    why: Literal["worst", "best"],
-    max_side: int,
+def _shown(
+    record: PictureRecord, why: Literal["worst", "best"], original: bytes, back: bytes
 ) -> ShownPicture:
-    assert task.contender is not None  # noqa: S101  # for the type checker
-    original = worker.cropped(worker.setup.sets[task.dataset].pictures[task.picture].read())
-    data = worker.journal.file(worker.setup.key(task), index)
-    back = worker.coder(task.contender).decode(index, data)
     return ShownPicture(
         record.dataset,
         record.picture,
@@ -79,8 +73,8 @@ def _show(
         _METRIC,
         record.scores[_METRIC] or 0.0,
         record.num_bytes,
-        _encoded(original, max_side),
-        _encoded(back, max_side),
+        original,
+        back,
         _MEDIA_TYPE,
     )
 

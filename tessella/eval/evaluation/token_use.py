@@ -75,7 +75,6 @@ class TokenUse:
         self._language.update(tokens.levels[i][..., 0].cpu())
 
     def _of_language(self) -> dict[str, float]:
-        assert self._language is not None  # noqa: S101  # for the type checker
         found = self._language.compute()
         return {
             "bigram entropy": found.ngrams[1].entropy,

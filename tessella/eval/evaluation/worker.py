@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ class Setup:
             "marks": repr((picture.words, picture.faces)),
             "set": [kind, found.info.canvas, found.save_as],
             "engine": self.equipment.engines.get(kind, ""),
-            "evidence": self.equipment.evidence(),
+            "evidence": self.equipment.evidence() if kind == "images" else {},
             "contender": ORIGINAL,
         }
         if task.contender is not None:
@@ -106,7 +106,9 @@ class Worker:
         if task.contender is None:
             piece = self._original(dataset, picture, original)
         else:
-            piece = self._coded(task, dataset, picture, original)
+            faces = self.journal.arrays(self.setup.key(replace(task, contender=None)))
+            coder = self.coder(task.contender)
+            piece = self._coded(coder, dataset, picture, original, faces)
         self.journal.write(key, piece)
 
     def cropped(self, pixels: Pixels) -> Pixels:
@@ -148,15 +150,18 @@ class Worker:
             values[RESIZE] = judges.similar(pixels, back, picture, arrays)
         return Piece(values, arrays)
 
-    def _coded(self, task: Task, dataset: EvalSet, picture: EvalPicture, original: Pixels) -> Piece:
-        assert task.contender is not None  # noqa: S101  # for the type checker
+    def _coded(
+        self,
+        coder: Coder,
+        dataset: EvalSet,
+        picture: EvalPicture,
+        original: Pixels,
+        faces: Mapping[str, Tensor],
+    ) -> Piece:
         kind, judges = dataset.info.kind, self._judges
         canvas, placement = dataset.to_canvas(original)
-        faces: Mapping[str, Tensor] = {}
-        if kind == "faces":
-            faces = self.journal.arrays(self.setup.key(Task(None, task.dataset, task.picture)))
         rows, files, pictures = [], [], []
-        for coded in self.coder(task.contender).code(canvas):
+        for coded in coder.code(canvas):
             row = self._row(coded, canvas)
             back = dataset.from_canvas(coded.pixels, placement, picture.name)
             scores = self._scores if kind == "images" else self._fidelity
