@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from tessella.cli.eval_request import Request
+from tessella.cli.eval_request import Request, eval_options
 from tessella.cli.options import Debug, Device, verb
 from tessella.cli.progress import ProgressBar
 from tessella.errors import ConfigError
@@ -174,10 +174,8 @@ def codecs(  # noqa: PLR0913  # the options of a verb
         raise ConfigError(f"--method {method!r} given; expected {', '.join(_METHODS)}")
     outputs = BenchOutputs(json_file, csv_file, bd_file, html_file, plot_file, shown, work)
     outputs.check()
-    request = Request({"images": images, "text": [], "faces": []}, "0", "png", limit)
-    engines = ("alex", "auto", "auto", "box")
-    options = request.options(metrics, "torch-fidelity", weights or [], engines, device)
-    sets = request.sets()
+    options = eval_options(metrics, "torch-fidelity", weights or [], device)
+    sets = Request({"images": images}, limit=limit).sets()
 
     from tessella.eval.codec_bench import bench_codecs, with_memory
 

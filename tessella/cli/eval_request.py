@@ -34,9 +34,9 @@ class Request:
     """
 
     sources: Mapping[str, Sequence[str]]
-    canvas: str
-    save_as: str
-    limit: int
+    canvas: str = "0"
+    save_as: str = "png"
+    limit: int = 0
     limit_marked: int | None = None
 
     def sets(self) -> list[EvalSet]:
@@ -50,10 +50,10 @@ class Request:
         if self.save_as not in _SAVE_AS:
             raise ConfigError(f"--save-as {self.save_as!r} given; expected png or same")
         sides = _integers("--canvas", self.canvas)
-        found = [image_set(source, limit=self.limit) for source in self.sources["images"]]
+        found = [image_set(source, limit=self.limit) for source in self.sources.get("images", ())]
         marked_limit = self.limit if self.limit_marked is None else self.limit_marked
         for read, kind in ((text_set, "text"), (face_set, "faces")):
-            for source in self.sources[kind]:
+            for source in self.sources.get(kind, ()):
                 marked = read(source, limit=marked_limit)
                 found += with_canvases(marked, sides, cast("Any", self.save_as))
         if not found:
